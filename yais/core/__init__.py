@@ -1,0 +1,1 @@
+"""Threads, pools, futures and topology: knows no gRPC, no CUDA and no models."""

@@ -1,0 +1,157 @@
+"""A future light enough to make one per request.
+
+`concurrent.futures.Future` builds a condition variable and a list for every instance. This subclass
+makes them only once somebody blocks on it (`result`, `wait`, `as_completed`), which the servers of this
+package never do: they attach callbacks. Everything that takes a standard future takes this one, and it
+can be awaited.
+
+Thread-safety: every method may be called from any thread. Callbacks run on the thread that completes
+the future, or at once on the caller's where it is complete already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+__all__ = ["Future"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("yais.future")
+
+# The states of concurrent.futures, whose helpers (`wait`, `as_completed`) read them.
+_PENDING = "PENDING"
+_RUNNING = "RUNNING"
+_CANCELLED = "CANCELLED"
+_CANCELLED_AND_NOTIFIED = "CANCELLED_AND_NOTIFIED"
+_FINISHED = "FINISHED"
+_DONE = frozenset({_CANCELLED, _CANCELLED_AND_NOTIFIED, _FINISHED})
+
+
+class Future(concurrent.futures.Future[T]):
+    """The result of work that may not be done yet; see the module for how it differs."""
+
+    _state: str
+    _result: T | None
+    _exception: BaseException | None
+
+    def __init__(self) -> None:
+        # Not calling the base: it would build what this class makes on demand.
+        self._lock = threading.RLock()
+        self._state = _PENDING
+        self._result = None
+        self._exception = None
+        self._done_callbacks: list[Callable[[Future[T]], Any]] = []
+        self._blocking: threading.Condition | None = None
+
+    @property
+    def _condition(self) -> threading.Condition:
+        # Read by the base class and by the helpers of concurrent.futures before they block.
+        with self._lock:
+            if self._blocking is None:
+                self._waiters: list[Any] = []
+                self._blocking = threading.Condition(self._lock)
+            return self._blocking
+
+    def done(self) -> bool:
+        """Whether the future has a result, an exception, or is cancelled."""
+        return self._state in _DONE
+
+    def cancelled(self) -> bool:
+        """Whether the future was cancelled."""
+        return self._state in {_CANCELLED, _CANCELLED_AND_NOTIFIED}
+
+    def running(self) -> bool:
+        """Whether the work has begun and can no longer be cancelled."""
+        return self._state == _RUNNING
+
+    def cancel(self) -> bool:
+        """Cancel the work if it has not begun; return whether the future is cancelled now."""
+        with self._lock:
+            if self._state in {_RUNNING, _FINISHED}:
+                return False
+            if self.cancelled():
+                return True
+            self._state = _CANCELLED
+            if self._blocking is not None:
+                self._blocking.notify_all()
+        self._run_callbacks()
+        return True
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Claim the work: False if it was cancelled, else it can no longer be."""
+        if self._blocking is not None:
+            return super().set_running_or_notify_cancel()
+        with self._lock:
+            if self._state == _PENDING:
+                self._state = _RUNNING
+                return True
+            if self._state == _CANCELLED:
+                self._state = _CANCELLED_AND_NOTIFIED
+                return False
+            raise concurrent.futures.InvalidStateError(f"future is {self._state}, expected PENDING")
+
+    def set_result(self, result: T) -> None:
+        """Complete the future with a value. Raises InvalidStateError if it is complete."""
+        self._complete(result, None)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Complete the future with an error. Raises InvalidStateError if it is complete."""
+        self._complete(None, exception)
+
+    def _complete(self, result: T | None, exception: BaseException | None) -> None:
+        with self._lock:
+            if self._state in _DONE:
+                raise concurrent.futures.InvalidStateError(f"future is {self._state} already")
+            self._result = result
+            self._exception = exception
+            self._state = _FINISHED
+            if self._blocking is not None:
+                for waiter in self._waiters:
+                    if exception is None:
+                        waiter.add_result(self)
+                    else:
+                        waiter.add_exception(self)
+                self._blocking.notify_all()
+        self._run_callbacks()
+
+    def add_done_callback(self, fn: Callable[[Future[T]], Any]) -> None:  # type: ignore[override]
+        """Call `fn(self)` once the future is done. What it raises is logged and goes no further."""
+        with self._lock:
+            if self._state not in _DONE:
+                self._done_callbacks.append(fn)
+                return
+        self._run(fn)
+
+    def _run_callbacks(self) -> None:
+        # No lock: the state is final, so nobody appends any more.
+        for fn in self._done_callbacks:
+            self._run(fn)
+
+    def _run(self, fn: Callable[[Future[T]], Any]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            _log.exception("a callback of %r raised", self)
+
+    def _invoke_callbacks(self) -> None:
+        # Name under which the base class runs them.
+        self._run_callbacks()
+
+    def get(self, timeout: float | None = None) -> T:
+        """Return the result, waiting up to `timeout` seconds: the original library's name for `result`."""
+        return self.result(timeout)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait up to `timeout` seconds; return whether the future is done. Raises nothing of its own."""
+        concurrent.futures.wait([self], timeout)
+        return self.done()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait in asyncio; cancelling the awaiting task cancels work that has not begun."""
+        return asyncio.wrap_future(self).__await__()

@@ -1,0 +1,1 @@
+"""Models that take requests, whichever way these came in. Knows no wire."""

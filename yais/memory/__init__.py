@@ -1,0 +1,1 @@
+"""Buffers and where they come from."""

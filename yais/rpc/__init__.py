@@ -1,0 +1,1 @@
+"""The RPC framework: contexts on gRPC completion queues. Knows no models."""

@@ -1,0 +1,1 @@
+"""The inference server: KServe v2 over gRPC."""

@@ -1,0 +1,1 @@
+"""Metrics: what the other floors count, in the form that Prometheus reads."""
