@@ -1,1 +1,74 @@
-"""yais."""
+"""A Python framework for compute-bound gRPC microservices, and an inference server built with it.
+
+General layout, each floor knowing only those below it (docs/architecture.md; a test checks it):
+
+    8  tools        the command line
+    7  serving      the inference server: KServe v2 over gRPC
+    6  repository   model directories and their configuration
+    5  inference    models, schedulers, statistics          client   models of a remote server
+    4  engines      what runs a model file                  protocol messages and tensors on the wire
+    3  lane         threads and staging memory of one NUMA node
+    2  rpc          contexts on completion queues           memory   buffers and where they come from
+    1  core         pools, threads, futures, topology       telemetry  metrics
+    0  errors
+"""
+
+from yais.core.future import Future
+from yais.core.pool import Pool
+from yais.core.thread_pool import ThreadPool
+from yais.core.topology import CpuSet
+from yais.errors import (
+    Aborted,
+    AlreadyExists,
+    Cancelled,
+    Code,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    Unknown,
+    YaisError,
+)
+from yais.rpc.context import Context
+from yais.rpc.resources import Resources
+from yais.rpc.server import Server
+from yais.rpc.service import Service
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "Cancelled",
+    "Code",
+    "Context",
+    "CpuSet",
+    "DataLoss",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "Future",
+    "Internal",
+    "InvalidArgument",
+    "NotFound",
+    "OutOfRange",
+    "PermissionDenied",
+    "Pool",
+    "ResourceExhausted",
+    "Resources",
+    "Server",
+    "Service",
+    "ThreadPool",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Unknown",
+    "YaisError",
+]

@@ -27,10 +27,9 @@ _log = logging.getLogger("yais.future")
 # The states of concurrent.futures, whose helpers (`wait`, `as_completed`) read them.
 _PENDING = "PENDING"
 _RUNNING = "RUNNING"
-_CANCELLED = "CANCELLED"
-_CANCELLED_AND_NOTIFIED = "CANCELLED_AND_NOTIFIED"
+_CANCELLED = "CANCELLED_AND_NOTIFIED"
 _FINISHED = "FINISHED"
-_DONE = frozenset({_CANCELLED, _CANCELLED_AND_NOTIFIED, _FINISHED})
+_DONE = frozenset({_CANCELLED, _FINISHED})
 
 
 class Future(concurrent.futures.Future[T]):
@@ -50,7 +49,7 @@ class Future(concurrent.futures.Future[T]):
         self._blocking: threading.Condition | None = None
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         # Read by the base class and by the helpers of concurrent.futures before they block.
         with self._lock:
             if self._blocking is None:
@@ -64,7 +63,7 @@ class Future(concurrent.futures.Future[T]):
 
     def cancelled(self) -> bool:
         """Whether the future was cancelled."""
-        return self._state in {_CANCELLED, _CANCELLED_AND_NOTIFIED}
+        return self._state == _CANCELLED
 
     def running(self) -> bool:
         """Whether the work has begun and can no longer be cancelled."""
@@ -75,24 +74,24 @@ class Future(concurrent.futures.Future[T]):
         with self._lock:
             if self._state in {_RUNNING, _FINISHED}:
                 return False
-            if self.cancelled():
+            if self._state == _CANCELLED:
                 return True
+            # The standard class leaves telling the waiters to an executor. Here there may be none.
             self._state = _CANCELLED
             if self._blocking is not None:
+                for waiter in self._waiters:
+                    waiter.add_cancelled(self)
                 self._blocking.notify_all()
         self._run_callbacks()
         return True
 
     def set_running_or_notify_cancel(self) -> bool:
         """Claim the work: False if it was cancelled, else it can no longer be."""
-        if self._blocking is not None:
-            return super().set_running_or_notify_cancel()
         with self._lock:
             if self._state == _PENDING:
                 self._state = _RUNNING
                 return True
             if self._state == _CANCELLED:
-                self._state = _CANCELLED_AND_NOTIFIED
                 return False
             raise concurrent.futures.InvalidStateError(f"future is {self._state}, expected PENDING")
 
@@ -120,7 +119,7 @@ class Future(concurrent.futures.Future[T]):
                 self._blocking.notify_all()
         self._run_callbacks()
 
-    def add_done_callback(self, fn: Callable[[Future[T]], Any]) -> None:  # type: ignore[override]
+    def add_done_callback(self, fn: Callable[[Future[T]], Any]) -> None:
         """Call `fn(self)` once the future is done. What it raises is logged and goes no further."""
         with self._lock:
             if self._state not in _DONE:

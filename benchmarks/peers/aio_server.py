@@ -1,0 +1,50 @@
+"""Bare grpc.aio on uvloop; the model runs on the event loop, which is faster than a hop for so short a one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+import uvloop
+from tritonclient.grpc import service_pb2_grpc
+
+from benchmarks.peers.handler import KServe, echo_messages, generic_handler
+from benchmarks.peers.options import Options, parse
+
+
+class AsyncKServe(KServe):
+    """The hot call as a coroutine; grpc.aio runs the others, which are plain methods, on a thread pool."""
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Add and subtract the two inputs."""
+        return super().ModelInfer(request, context)
+
+
+def add_echo(server: grpc.aio.Server) -> None:
+    """Mount the echo service."""
+    messages = echo_messages()
+
+    async def say(request: Any, context: Any) -> Any:  # noqa: ARG001, RUF029
+        return messages.EchoReply(text=request.text)
+
+    handler = generic_handler(
+        "yais.examples.echo.Echo", "Say", say, messages.EchoRequest, messages.EchoReply
+    )
+    server.add_generic_rpc_handlers((handler,))
+
+
+async def main(options: Options) -> None:
+    """Serve until killed."""
+    server = grpc.aio.server()
+    if options.service == "kserve":
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(AsyncKServe(options.model), server)
+    else:
+        add_echo(server)
+    port = server.add_insecure_port(f"127.0.0.1:{options.port}")
+    await server.start()
+    print("ready", port, flush=True)
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(parse()))

@@ -1,0 +1,237 @@
+"""gRPC core's server, seen from Python: completion queues, calls and their operations.
+
+This is the only file that touches `grpc._cython.cygrpc`, which is private to grpcio but is what grpcio's
+own server stands on; `tests/rpc/test_completion_queue.py` runs it against the oldest and newest grpcio
+supported. The traps it keeps from the rest of the package:
+
+- `start_server_batch` reports a refused operation by its return value and never raises; an unchecked
+  refusal is a silent hang. `ServerCall` raises `Internal`.
+- An operation started on a queue that is shut down aborts the process. Executors shut a queue down only
+  when nothing that could start one is left.
+- With registered methods the event names no method, so the tag must.
+
+Tags are callables. `CompletionQueue.poll` takes one event and calls its tag on the polling thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from yais.errors import Code, Internal
+
+__all__ = ["CompletionQueue", "CoreServer", "MetadataItem", "ServerCall"]
+
+MetadataItem = tuple[str, str | bytes]
+
+_OK = cygrpc.CallError.ok
+_QUEUE_SHUTDOWN = cygrpc.CompletionType.queue_shutdown
+_PAST = 0.0  # a moment long ago: poll returns at once
+
+# Operations without contents of their own are shared by all calls: core copies what it needs of them
+# when a batch starts, and nothing reads the outcome of this ReceiveClose.
+_SEND_NO_METADATA = cygrpc.SendInitialMetadataOperation(None, 0)
+_SEND_OK = cygrpc.SendStatusFromServerOperation(None, 0, b"", 0)
+_RECEIVE_CLOSE = cygrpc.ReceiveCloseOnServerOperation(0)
+
+_ReceiveMessage = cygrpc.ReceiveMessageOperation
+_SendMessage = cygrpc.SendMessageOperation
+
+
+class CompletionQueue:
+    """The queue on which one thread receives the events of its calls."""
+
+    __slots__ = ("_core", "_poll", "closed")
+
+    def __init__(self) -> None:
+        self._core = cygrpc.CompletionQueue()
+        self._poll = self._core.poll
+        self.closed = False
+
+    def poll(self, *, wait: bool) -> bool:
+        """Take one event and call its tag.
+
+        Parameters
+        ----------
+        wait
+            False returns at once when there is no event.
+
+        Returns
+        -------
+        bool
+            Whether there was an event. False, too, once the queue is shut down and empty; `closed` is
+            True then.
+        """
+        event = self._poll(None if wait else _PAST)
+        tag = event.tag
+        if tag is None:
+            self.closed = event.completion_type == _QUEUE_SHUTDOWN
+            return False
+        tag(event)
+        return True
+
+    def shutdown(self) -> None:
+        """Let the queue run empty. Starting an operation on it afterwards aborts the process."""
+        self._core.shutdown()
+
+
+class ServerCall:
+    """One RPC that has arrived. Its operations may be started from any thread, each kind once at a time.
+
+    Completions are delivered to the thread that polls the call's queue.
+    """
+
+    __slots__ = ("_call", "_details", "metadata")
+
+    metadata: tuple[MetadataItem, ...]
+
+    def __init__(self, event: Any) -> None:
+        self._call = event.call
+        self._details = event.call_details
+        self.metadata = event.invocation_metadata
+
+    @property
+    def deadline(self) -> float:
+        """When the caller stops waiting, in seconds of `time.time`; infinity if it never does."""
+        return float(self._details.deadline)
+
+    @property
+    def method(self) -> str:
+        """Full name of the method, "/package.Service/Method"; only for calls of no registered method."""
+        return bytes(self._details.method).decode("utf-8", "replace")
+
+    @property
+    def peer(self) -> str:
+        """Address of the caller in gRPC's notation, such as "ipv4:127.0.0.1:5000"."""
+        return bytes(self._call.peer()).decode("utf-8", "replace")
+
+    def receive_message(self, done: Callable[[bytes | None], None]) -> None:
+        """Receive the next message; None when there is none left or the call is over."""
+        operation = _ReceiveMessage(0)
+        self._start((operation,), lambda _event: done(operation.message()))
+
+    def receive_close(self, done: Callable[[bool], None]) -> None:
+        """Learn when the call is over, and whether it was cancelled (by the caller, or its deadline)."""
+        operation = cygrpc.ReceiveCloseOnServerOperation(0)
+        self._start((operation,), lambda _event: done(operation.cancelled()))
+
+    def send_initial_metadata(self, metadata: Sequence[MetadataItem], done: Callable[[bool], None]) -> None:
+        """Send the headers. `done` is told whether the call was still connected."""
+        operation = cygrpc.SendInitialMetadataOperation(tuple(metadata), 0)
+        self._start((operation,), lambda event: done(event.success))
+
+    def send_message(self, message: bytes, *, headers: bool, done: Callable[[bool], None]) -> None:
+        """Send one message, together with empty headers if these have not been sent."""
+        operations: tuple[Any, ...] = (_SendMessage(message, 0),)
+        if headers:
+            operations = (_SEND_NO_METADATA, *operations)
+        self._start(operations, lambda event: done(event.success))
+
+    def reply(self, message: bytes, done: Callable[[Any], None]) -> None:
+        """Answer a unary call for which nothing else was started: all four last operations at once."""
+        self._start((_SEND_NO_METADATA, _SendMessage(message, 0), _SEND_OK, _RECEIVE_CLOSE), done)
+
+    def finish(
+        self,
+        code: Code,
+        details: str,
+        trailing_metadata: Sequence[MetadataItem],
+        *,
+        done: Callable[[Any], None],
+        message: bytes | None = None,
+        headers: bool = True,
+        close: bool = True,
+    ) -> None:
+        """End the call with a status.
+
+        Parameters
+        ----------
+        message
+            A last message to send before the status.
+        headers
+            Whether (empty) headers are still to be sent.
+        close
+            Whether `receive_close` is still to be started.
+        """
+        operations: list[Any] = [_SEND_NO_METADATA] if headers else []
+        if message is not None:
+            operations.append(_SendMessage(message, 0))
+        trailing = tuple(trailing_metadata) or None
+        operations.append(
+            cygrpc.SendStatusFromServerOperation(trailing, int(code), details.encode("utf-8", "replace"), 0)
+        )
+        if close:
+            operations.append(_RECEIVE_CLOSE)
+        self._start(tuple(operations), done)
+
+    def cancel(self, code: Code = Code.CANCELLED, details: str = "Cancelled") -> None:
+        """End the call at once, for both sides. Outstanding operations complete without success."""
+        self._call.cancel(int(code), details)
+
+    def _start(self, operations: tuple[Any, ...], tag: Callable[[Any], None]) -> None:
+        refusal = self._call.start_server_batch(operations, tag)
+        if refusal != _OK:
+            names = ", ".join(type(operation).__name__ for operation in operations)
+            raise Internal(f"gRPC core refused to start {names}: call error {refusal}")
+
+
+class CoreServer:
+    """gRPC core's server: ports, methods, and the requests for calls that are armed on queues."""
+
+    def __init__(self, options: Sequence[tuple[str, Any]], queues: Sequence[CompletionQueue]) -> None:
+        self._core = cygrpc.Server(tuple(options), False)  # no xDS
+        for queue in queues:
+            self._core.register_completion_queue(queue._core)
+        self._shutting_down = False
+
+    def add_port(self, address: str) -> int:
+        """Bind an address; return the port, or 0 when it cannot be bound."""
+        try:
+            return int(self._core.add_http2_port(address.encode()))
+        except RuntimeError:  # what later grpcio raises instead of returning 0
+            return 0
+
+    def register_method(self, method: str) -> None:
+        """Make `request` of this method possible; only before `start`."""
+        self._core.register_method(method)
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        self._core.start(backup_queue=False)
+
+    def request(self, method: str | None, queue: CompletionQueue, tag: Callable[[Any], None]) -> bool:
+        """Ask for one call of a registered method, or, with None, of any other method.
+
+        `tag` gets an event from which a `ServerCall` is made if `event.success`; otherwise the server is
+        shutting down. Returns False, and asks for nothing, when it already is.
+        """
+        try:
+            if method is None:
+                self._core.request_call(queue._core, queue._core, tag)
+            else:
+                self._core.request_registered_call(queue._core, queue._core, method, tag)
+        except ValueError:  # started and not shutting down is the only condition that can fail here
+            return False
+        return True
+
+    def shutdown(self, queue: CompletionQueue, done: Callable[[Any], None]) -> None:
+        """Refuse new calls; `done` is called when the last one is over."""
+        self._shutting_down = True
+        self._core.shutdown(queue._core, done)
+
+    def cancel_all_calls(self) -> None:
+        """End all calls at once, if `shutdown` was called; without effect before."""
+        if self._shutting_down:
+            self._core.cancel_all_calls()
+
+    def destroy(self) -> None:
+        """Free the server; only once its shutdown is done."""
+        self._core.destroy()
+
+
+def seconds_left(deadline: float) -> float:
+    """Seconds until a `ServerCall.deadline`; negative once it has passed."""
+    return deadline - time.time()

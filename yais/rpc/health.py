@@ -1,0 +1,49 @@
+"""Health: what a server says of itself through `grpc.health.v1`, by grpcio's own servicer."""
+
+from __future__ import annotations
+
+import threading
+
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from yais.rpc.servicers import ServicerHost
+
+__all__ = ["Health"]
+
+
+class Health:
+    """Reports whether a server, or a service of it, takes calls. Thread-safe.
+
+    The empty service name stands for the whole server. Until something is reported it is not serving.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._serving = {"": False}
+        self._servicer = health.HealthServicer(experimental_non_blocking=True)
+        self._servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    def __repr__(self) -> str:
+        return f"<Health {'serving' if self.serving() else 'not serving'}>"
+
+    def mount(self, host: ServicerHost) -> str:
+        """Add the service to a host; return its name."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, host)
+        return str(health.SERVICE_NAME)
+
+    def serving(self, service: str = "") -> bool:
+        """Whether `service` is reported to take calls; False for an unknown one."""
+        return self._serving.get(service, False)
+
+    def report(self, *, serving: bool, service: str = "") -> None:
+        """Report that `service` takes calls, or that it does not. Watchers are told."""
+        status = health_pb2.HealthCheckResponse
+        with self._lock:
+            self._serving[service] = serving
+            self._servicer.set(service, status.SERVING if serving else status.NOT_SERVING)
+
+    def enter_shutdown(self) -> None:
+        """Report, for good, that nothing takes calls any more."""
+        with self._lock:
+            self._serving = dict.fromkeys(self._serving, False)
+            self._servicer.enter_graceful_shutdown()

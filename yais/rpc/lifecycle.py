@@ -1,0 +1,255 @@
+r"""The life cycle of a unary RPC, in one recycled slot per context.
+
+    ARMED -> (call arrives) -> READING -> (message) -> EXECUTING -> FINISHING -> ARMED again
+                                                  \-> WAITING --/
+
+Armed slots are what gRPC core hands calls to, so their number is a hard limit on the RPCs in flight;
+further calls wait in core. Everything happens on the executor's thread except one thing: a future may be
+completed, and so the last operations started, from any thread. Until then the only other party is
+`_watch`, and a lock decides which of the two starts the call's ReceiveClose.
+
+An RPC that is answered within `execute`, or before the executor's queue has run empty, never has a
+separate ReceiveClose: one event less. Only an RPC that really waits is watched for cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from yais.core.clock import monotonic
+from yais.errors import Code, DeadlineExceeded, YaisError, status_of
+from yais.rpc.completion_queue import CoreServer, ServerCall, seconds_left
+from yais.rpc.context import Context
+from yais.rpc.executor import Executor
+from yais.rpc.method import Method
+from yais.rpc.resources import Resources
+
+__all__ = ["UnaryLifecycle"]
+
+_log = logging.getLogger("yais.rpc")
+_INFINITY = float("inf")
+
+Spawn = Callable[[Any], "concurrent.futures.Future[Any]"]
+
+
+class UnaryLifecycle:
+    """One slot: arms a registered method, serves the call that arrives, and arms it again.
+
+    Parameters
+    ----------
+    method
+        What to serve.
+    executor
+        On whose thread and queue.
+    server
+        Core's server, started.
+    resources
+        Given to every context.
+    spawn
+        Runs a coroutine on the server's asyncio loop and returns its future.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_awaited",
+        "_call",
+        "_close_started",
+        "_context",
+        "_due",
+        "_executor",
+        "_finish_hook",
+        "_lock",
+        "_method",
+        "_on_arrival",
+        "_on_finished",
+        "_resources",
+        "_server",
+        "_settled",
+        "_spawn",
+        "_start_hook",
+    )
+
+    def __init__(
+        self, method: Method, executor: Executor, server: CoreServer, resources: Resources, spawn: Spawn
+    ) -> None:
+        self._method = method
+        self._executor = executor
+        self._server = server
+        self._resources = resources
+        self._spawn = spawn
+        self._start_hook = method.context.on_start is not Context.on_start
+        self._finish_hook = method.context.on_finish is not Context.on_finish
+        self._lock = threading.Lock()
+        self._on_arrival = self._arrived  # bound once, not per call
+        self._on_finished = self._finished
+        self._reset()
+        executor.occupy()
+
+    def _reset(self) -> None:
+        self._call: ServerCall | None = None
+        self._context: Context[Any, Any, Any] | None = None
+        self._awaited: concurrent.futures.Future[Any] | None = None
+        self._accepted = 0
+        self._close_started = False
+        self._settled = False
+        self._due = 1  # operations whose events are still to come before the slot is free
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is being served. From any thread."""
+        return self._call is not None
+
+    def arm(self) -> None:
+        """Ask core for the next call; retire when the server is shutting down."""
+        if not self._server.request(self._method.path, self._executor.queue, self._on_arrival):
+            self._executor.vacate()
+
+    def _arrived(self, event: Any) -> None:
+        if not event.success:
+            self._executor.vacate()
+            return
+        self._accepted = monotonic()
+        self._call = ServerCall(event)
+        self._call.receive_message(self._on_message)
+
+    def _on_message(self, message: bytes | None) -> None:
+        call, method = self._live_call(), self._method
+        if message is None:
+            # The caller sent none, or core refused it (too large) and has set the status itself.
+            self._finish(Code.UNIMPLEMENTED, f"{method.path} requires exactly one request message")
+            return
+        if call.deadline != _INFINITY and seconds_left(call.deadline) <= 0:
+            self._finish(Code.DEADLINE_EXCEEDED, "the deadline passed before the call could be executed")
+            return
+        try:
+            request = method.deserialize(message)
+        except YaisError as error:
+            self._finish(error.code, str(error))
+            return
+        except Exception as error:
+            self._finish(Code.INTERNAL, f"{method.path}: cannot decode the request: {error}")
+            return
+        try:
+            context = method.context()
+            context.resources = self._resources
+            context._call = call
+            context._accepted = self._accepted
+            self._context = context
+            if self._start_hook:
+                context.on_start()
+            answer = context.execute(request)
+        except BaseException as error:  # user code ends its own RPC alone, whatever it raises
+            self._fail(error)
+            return
+        if type(answer) is method.reply_type:
+            self._answer(answer)
+        elif isinstance(answer, concurrent.futures.Future):
+            self._await(answer)
+        elif inspect.isawaitable(answer):
+            self._await(self._spawn(answer))
+        else:
+            self._answer(answer)
+
+    def _await(self, future: concurrent.futures.Future[Any]) -> None:
+        if not future.done():
+            self._awaited = future
+            self._executor.when_drained(self._watch)
+        future.add_done_callback(self._on_done)
+
+    def _watch(self) -> None:
+        with self._lock:
+            # The slot may have been recycled since: then this is about the next call, if at all.
+            if self._awaited is None or self._settled or self._close_started:
+                return
+            self._close_started = True
+            self._due += 1
+            self._live_call().receive_close(self._on_close)
+
+    def _on_close(self, cancelled: bool) -> None:
+        if cancelled and not self._settled:
+            assert self._context is not None and self._awaited is not None
+            self._context._cancelled = True
+            self._awaited.cancel()
+        self._complete()
+
+    def _on_done(self, future: concurrent.futures.Future[Any]) -> None:
+        """Take the outcome of a future, on any thread."""
+        try:
+            answer = future.result(0)
+        except BaseException as error:  # what the user's thread raised ends its own RPC alone
+            self._fail(self._as_deadline(error))
+        else:
+            self._answer(answer)
+
+    def _as_deadline(self, error: BaseException) -> BaseException:
+        # A caller whose deadline passed is cancelled by core; the status should say what happened.
+        cancelled = isinstance(error, concurrent.futures.CancelledError | asyncio.CancelledError)
+        if cancelled and seconds_left(self._live_call().deadline) <= 0:
+            return DeadlineExceeded("Deadline Exceeded")
+        return error
+
+    def _answer(self, answer: Any) -> None:
+        try:
+            message = self._method.serialize(answer)
+        except Exception as error:
+            _log.exception("%s: cannot encode the reply", self._method.path)
+            got, expected = type(answer).__name__, self._method.reply_name
+            details = f"{self._method.path}: cannot encode the reply: got {got}, expected {expected}: {error}"
+            self._finish(Code.INTERNAL, details)
+            return
+        context = self._context
+        assert context is not None
+        with self._lock:
+            self._settled = True
+            if self._close_started or context._trailing:
+                self._send_status(Code.OK, "", message)
+            else:
+                self._live_call().reply(message, self._on_finished)
+
+    def _fail(self, error: BaseException) -> None:
+        code, details = status_of(error)
+        if code is Code.UNKNOWN and not isinstance(error, YaisError):
+            _log.error("%s raised", self._method.path, exc_info=error)
+        self._finish(code, details)
+
+    def _finish(self, code: Code, details: str) -> None:
+        with self._lock:
+            self._settled = True
+            self._send_status(code, details, None)
+
+    def _send_status(self, code: Code, details: str, message: bytes | None) -> None:
+        trailing = self._context._trailing if self._context is not None else None
+        self._live_call().finish(
+            code,
+            details,
+            trailing or (),
+            done=self._on_finished,
+            message=message,
+            close=not self._close_started,
+        )
+
+    def _live_call(self) -> ServerCall:
+        assert self._call is not None
+        return self._call
+
+    def _finished(self, _event: Any) -> None:
+        self._complete()
+
+    def _complete(self) -> None:
+        self._due -= 1
+        if self._due:
+            return
+        context = self._context
+        self._reset()
+        if self._finish_hook and context is not None:
+            try:
+                context.on_finish()
+            except Exception:
+                _log.exception("%s: on_finish raised", self._method.path)
+        self.arm()

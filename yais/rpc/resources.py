@@ -1,0 +1,32 @@
+"""Resources: what all RPCs of a server share."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+__all__ = ["Resources"]
+
+
+class Resources:
+    """The thread pools, memory pools, models and clients that every context of a server may use.
+
+    Subclass it and make them in `__init__` or `open`. A server opens its resources before it accepts
+    calls and closes them after the last call is over; contexts reach them as `self.resources`, from
+    several threads at once.
+    """
+
+    def open(self) -> None:
+        """Prepare what needs preparing (warm-up, connections). Called once, before the first call."""
+
+    def close(self) -> None:
+        """Give everything back. Called once, after the last call.
+
+        The default closes, last made first, every attribute that has a `close` method, so that pools held
+        as attributes need no code here. What one of them raises does not keep the others open.
+        """
+        with ExitStack() as stack:
+            for value in vars(self).values():
+                close: Any = getattr(value, "close", None)
+                if callable(close):
+                    stack.callback(close)
