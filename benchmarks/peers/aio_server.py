@@ -1,4 +1,4 @@
-"""Bare grpc.aio on uvloop; the model runs on the event loop, which is faster than a hop for so short a one."""
+"""Bare grpc.aio on uvloop; the model is so short that it runs on the event loop: a hop would cost more."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ def add_echo(server: grpc.aio.Server) -> None:
     """Mount the echo service."""
     messages = echo_messages()
 
-    async def say(request: Any, context: Any) -> Any:  # noqa: ARG001, RUF029
+    async def say(request: Any, context: Any) -> Any:  # noqa: ARG001
         return messages.EchoReply(text=request.text)
 
-    handler = generic_handler(
-        "yais.examples.echo.Echo", "Say", say, messages.EchoRequest, messages.EchoReply
-    )
+    handler = generic_handler("yais.examples.echo.Echo", "Say", say, messages.EchoRequest, messages.EchoReply)
     server.add_generic_rpc_handlers((handler,))
 
 

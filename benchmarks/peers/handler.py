@@ -1,5 +1,8 @@
 """What both peer servers answer: the KServe v2 calls for the add/sub model, and an echo."""
 
+# The names and signatures are those of the generated service.
+# ruff: noqa: ARG002, D102, N802
+
 from __future__ import annotations
 
 import importlib
@@ -46,7 +49,7 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         self._count = 0
         self._nanoseconds = 0
 
-    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+    def ModelInfer(self, request: Any, context: Any) -> Any:
         """Add and subtract the two inputs."""
         begin = time.perf_counter_ns()
         inputs = {
@@ -63,33 +66,33 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             self._nanoseconds += time.perf_counter_ns() - begin
         return reply
 
-    def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: ARG002, D102, N802, PLR6301
+    def ServerLive(self, request: Any, context: Any) -> Any:
         return service_pb2.ServerLiveResponse(live=True)
 
-    def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002, D102, N802, PLR6301
+    def ServerReady(self, request: Any, context: Any) -> Any:
         return service_pb2.ServerReadyResponse(ready=True)
 
-    def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002, D102, N802, PLR6301
+    def ModelReady(self, request: Any, context: Any) -> Any:
         return service_pb2.ModelReadyResponse(ready=request.name == NAME)
 
-    def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002, D102, N802, PLR6301
+    def ServerMetadata(self, request: Any, context: Any) -> Any:
         return service_pb2.ServerMetadataResponse(name="bare", version="1", extensions=["statistics"])
 
-    def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002, D102, N802, PLR6301
+    def ModelMetadata(self, request: Any, context: Any) -> Any:
         reply = service_pb2.ModelMetadataResponse(name=NAME, versions=[VERSION], platform="onnxruntime_onnx")
         for tensors, prefix in ((reply.inputs, "INPUT"), (reply.outputs, "OUTPUT")):
             for index in (0, 1):
                 tensors.add(name=f"{prefix}{index}", datatype="INT32", shape=[1, WIDTH])
         return reply
 
-    def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: ARG002, D102, N802, PLR6301
+    def ModelConfig(self, request: Any, context: Any) -> Any:
         config = model_config_pb2.ModelConfig(name=NAME, platform="onnxruntime_onnx", max_batch_size=0)
         for tensors, prefix in ((config.input, "INPUT"), (config.output, "OUTPUT")):
             for index in (0, 1):
                 tensors.add(name=f"{prefix}{index}", data_type=model_config_pb2.TYPE_INT32, dims=[1, WIDTH])
         return service_pb2.ModelConfigResponse(config=config)
 
-    def ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: ARG002, D102, N802
+    def ModelStatistics(self, request: Any, context: Any) -> Any:
         with self._lock:
             count, nanoseconds = self._count, self._nanoseconds
         done = service_pb2.StatisticDuration(count=count, ns=nanoseconds)

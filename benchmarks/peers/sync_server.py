@@ -21,9 +21,7 @@ def add_echo(server: grpc.Server) -> None:
     def say(request: Any, context: Any) -> Any:  # noqa: ARG001
         return messages.EchoReply(text=request.text)
 
-    handler = generic_handler(
-        "yais.examples.echo.Echo", "Say", say, messages.EchoRequest, messages.EchoReply
-    )
+    handler = generic_handler("yais.examples.echo.Echo", "Say", say, messages.EchoRequest, messages.EchoReply)
     server.add_generic_rpc_handlers((handler,))
 
 

@@ -16,7 +16,7 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 __all__ = ["Future"]
 
@@ -48,14 +48,16 @@ class Future(concurrent.futures.Future[T]):
         self._done_callbacks: list[Callable[[Future[T]], Any]] = []
         self._blocking: threading.Condition | None = None
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        # Read by the base class and by the helpers of concurrent.futures before they block.
-        with self._lock:
-            if self._blocking is None:
-                self._waiters: list[Any] = []
-                self._blocking = threading.Condition(self._lock)
-            return self._blocking
+    if not TYPE_CHECKING:  # To type checkers it stays the attribute it is in the base class.
+
+        @property
+        def _condition(self) -> threading.Condition:
+            # Read by the base class and by the helpers of concurrent.futures before they block.
+            with self._lock:
+                if self._blocking is None:
+                    self._waiters: list[Any] = []
+                    self._blocking = threading.Condition(self._lock)
+                return self._blocking
 
     def done(self) -> bool:
         """Whether the future has a result, an exception, or is cancelled."""

@@ -37,7 +37,7 @@ def name_thread(name: str, suffix: str = "") -> None:
     Without a writable `/proc` nothing happens.
     """
     end = suffix.encode()
-    comm = name.encode()[: _COMM - len(end)] + end
+    comm = name.encode()[: _COMM - len(end)].decode(errors="ignore").encode() + end
     with contextlib.suppress(OSError):
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_bytes(comm)
 

@@ -276,9 +276,7 @@ class Server:
         for executor in self._executors:
             executor.drain()
         if self._forced.is_set() or not self._core_done.wait(deadline.remaining()):
-            _log.warning(
-                "%d calls are still in flight, their time is over: cancelling them", self.in_flight
-            )
+            _log.warning("%d calls are still in flight, their time is over: cancelling them", self.in_flight)
             core.cancel_all_calls()
         # Cancelled calls end at once unless their contexts hold them; those get a moment to notice.
         end = Deadline.after(1.0)

@@ -1,0 +1,90 @@
+"""The two load generators, each run as a process of its own against a running server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from benchmarks.cpu_time import cpu_seconds
+from benchmarks.processes import ROOT, BenchmarkError, output_of
+
+if TYPE_CHECKING:
+    from benchmarks.servers import Running
+    from benchmarks.workloads import Workload
+
+PERF_ANALYZER = ROOT / "benchmarks" / ".venvs" / "perf_analyzer" / "perf_analyzer"
+WINDOWS = 3
+SPARE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One server under one load: requests/s, latencies in µs, CPU µs of the server for each request."""
+
+    rate: float
+    p50: float
+    p99: float
+    server_cpu: float
+
+
+def own(
+    server: Running, workload: Workload, concurrency: int, seconds: float, cpu: int | None
+) -> Measurement:
+    """Load the server with `benchmarks/load.py`."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "load.py"), "--workload", workload.name]
+    command += ["--target", server.target, "--server-pid", str(server.pid)]
+    command += ["--concurrency", str(concurrency), "--seconds", str(seconds)]
+    result = json.loads(output_of(command, seconds + SPARE_SECONDS, cpu))
+    return Measurement(result["rate"], result["p50"], result["p99"], result["server_cpu"])
+
+
+def perf_analyzer(
+    server: Running, workload: Workload, concurrency: int, seconds: float, cpu: int | None
+) -> Measurement:
+    """Load the server with perf_analyzer: three windows that together last as long as asked."""
+    with tempfile.TemporaryDirectory(prefix="yais-bench-") as folder:
+        table = Path(folder) / "table.csv"
+        command = [str(PERF_ANALYZER), "-m", workload.name, "-u", server.target, "-i", "grpc", "--async"]
+        command += ["--concurrency-range", str(concurrency), "--measurement-mode", "time_windows"]
+        # It wants three windows in a row within the given percentage of each other. Rounds are what levels
+        # out a noisy machine here, so three windows are taken as they are.
+        command += ["-p", str(max(100, round(seconds * 1000 / WINDOWS))), "-r", str(WINDOWS), "-s", "1000"]
+        command += ["-f", str(table)]
+        requests, used = _inferences(server.target, workload.name), cpu_seconds(server.pid)
+        output_of(command, seconds + SPARE_SECONDS, cpu)
+        requests = _inferences(server.target, workload.name) - requests
+        used = cpu_seconds(server.pid) - used
+        if not table.exists() or not requests:
+            raise BenchmarkError("perf_analyzer measured nothing")
+        with table.open(newline="", encoding="utf-8") as lines:
+            row = next(csv.DictReader(lines))
+    # It does not tell which requests fell into its windows, so CPU time and the server's own count are both
+    # taken around the whole run, warm-up included.
+    return Measurement(
+        rate=float(row["Inferences/Second"]),
+        p50=float(row["p50 latency"]),
+        p99=float(row["p99 latency"]),
+        server_cpu=used * 1e6 / requests,
+    )
+
+
+def has_perf_analyzer() -> bool:
+    """Return whether `benchmarks/fetch-perf-analyzer` has been run."""
+    return os.access(PERF_ANALYZER, os.X_OK)
+
+
+def _inferences(target: str, model: str) -> int:
+    """Return how many requests the server has answered since it started, by its own statistics."""
+    with grpc.insecure_channel(target) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        reply = stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name=model), timeout=5.0)
+    return sum(entry.inference_stats.success.count for entry in reply.model_stats)

@@ -1,0 +1,103 @@
+"""Medians over rounds, and the markdown tables made of them."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from os import cpu_count
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.generators import Measurement
+from benchmarks.servers import AIO, PEERS_PYTHON, SERVERS, SYNC, YAIS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was measured: one server, one workload, one number of requests in flight."""
+
+    workload: str
+    concurrency: int
+    server: str
+
+
+Results = dict[Case, list[Measurement]]
+
+
+def medians(rounds: Sequence[Measurement]) -> Measurement:
+    """Return the median of each figure by itself."""
+    return Measurement(
+        **{field.name: median(getattr(one, field.name) for one in rounds) for field in fields(Measurement)}
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
+    """Return a markdown table whose first columns are words and whose others are numbers."""
+    rule = ["---"] * words + ["--:"] * (len(head) - words)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows))
+
+
+def figures(results: Results) -> str:
+    """Return the table of medians, a row for each case."""
+    rows = []
+    for case, rounds in results.items():
+        one = medians(rounds)
+        numbers = (one.rate, one.p50, one.p99, one.server_cpu)
+        row = [case.workload, str(case.concurrency), case.server, *(f"{number:.0f}" for number in numbers)]
+        rows.append([*row, str(len(rounds))])
+    head = ("workload", "in flight", "server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "rounds")
+    return _table(head, rows, words=3)
+
+
+def ratios(results: Results) -> str:
+    """Return the table of yais to its peers: more is better for requests/s, less for p50."""
+    rows = []
+    for workload, concurrency in dict.fromkeys((case.workload, case.concurrency) for case in results):
+        of = {
+            server: medians(results[case])
+            for server in SERVERS
+            if (case := Case(workload, concurrency, server)) in results
+        }
+        row = [workload, str(concurrency)]
+        for peer in (AIO, SYNC):
+            if peer in of and YAIS in of:
+                row += [f"{of[YAIS].rate / of[peer].rate:.2f}", f"{of[YAIS].p50 / of[peer].p50:.2f}"]
+            else:
+                row += [MISSING, MISSING]
+        rows.append(row)
+    head = ["workload", "in flight"]
+    for peer in ("grpc.aio", "sync"):
+        head += [f"yais : {peer}, requests/s", f"yais : {peer}, p50"]
+    return _table(head, rows, words=2)
+
+
+def _peers_grpcio() -> str:
+    """Return the grpcio version of the peers' environment."""
+    code = "from importlib.metadata import version; print(version('grpcio'))"
+    try:
+        answer = subprocess.run(
+            [PEERS_PYTHON, "-c", code], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+def machine() -> str:
+    """Return one line about the machine and the versions that matter."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    model = found[1] if found else platform.machine()
+    return (
+        f"{cpu_count()} cores, {model}, Linux {platform.release()}, Python {platform.python_version()}, "
+        f"grpcio {version('grpcio')} (peers: {_peers_grpcio()})"
+    )

@@ -1,0 +1,74 @@
+"""The servers that are compared, and how each is started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
+from typing import TYPE_CHECKING
+
+from benchmarks.processes import ROOT, BenchmarkError, child, free_port, wait_until_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from benchmarks.workloads import Workload
+
+PEERS_PYTHON = ROOT / "benchmarks" / ".venvs" / "peers" / "bin" / "python"
+SYNC, AIO, YAIS = "grpcio sync", "grpc.aio + uvloop", "yais"
+SERVERS = (SYNC, AIO, YAIS)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    target: str
+    pid: int
+
+
+def _existing(path: Path, otherwise: str) -> str:
+    if not path.exists():
+        raise BenchmarkError(f"{os.path.relpath(path, ROOT)} is missing: {otherwise}")
+    return str(path)
+
+
+def _command(server: str, workload: str, port: int, models: Path) -> list[str]:
+    """Return the command that serves a workload; `models` is a repository with the add/sub model alone."""
+    if server != YAIS:
+        module = "sync_server" if server == SYNC else "aio_server"
+        command = [_existing(PEERS_PYTHON, "run benchmarks/make-peers"), "-m", f"benchmarks.peers.{module}"]
+        command += ["--port", str(port), "--service", "echo" if workload == "echo" else "kserve"]
+        return [*command, "--model", str(models / "simple" / "1" / "model.onnx")]
+    if workload == "echo":
+        script = ROOT / "examples" / "01_basic_grpc" / "server.py"
+        return [sys.executable, _existing(script, "yais has no echo server yet"), "--port", str(port)]
+    program = Path(sys.executable).with_name("yais")
+    command = [_existing(program, "install yais into the environment that runs this"), "serve"]
+    command += ["--model-repository", str(models), "--grpc-address", "127.0.0.1"]
+    return [*command, "--grpc-port", str(port), "--allow-metrics=false"]
+
+
+@contextlib.contextmanager
+def serving(
+    server: str, workload: Workload, models: Path, environment: Mapping[str, str], cpu: int | None
+) -> Iterator[Running]:
+    """Start a server on a free port, wait until it answers rightly, and end it when the block is left."""
+    with tempfile.TemporaryDirectory(prefix="yais-bench-") as folder:
+        repository = Path(folder) / "models"
+        if workload.name == "simple":
+            model = models / "simple"
+            _existing(
+                model / "1" / "model.onnx", "make the example's model, or name its folder with --models"
+            )
+            copytree(model, repository / "simple")
+        port, log = free_port(), Path(folder) / "log"
+        command = _command(server, workload.name, port, repository)
+        with child(command, log, cpu=cpu, environment=environment) as process:
+            target = f"127.0.0.1:{port}"
+            wait_until_ready(process, target, workload, log)
+            yield Running(target, process.pid)

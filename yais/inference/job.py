@@ -1,0 +1,46 @@
+"""Jobs: requests on their way through a model."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from yais.core.future import Future
+from yais.errors import DeadlineExceeded
+from yais.inference.layout import Layout
+from yais.inference.request import InferRequest, InferResponse
+
+__all__ = ["Job"]
+
+
+class Job:
+    """A checked request, its future, and where it stands: the `Item` of the schedulers.
+
+    Attributes
+    ----------
+    size, group
+        See `yais.inference.scheduling.queue.Item`.
+    queued
+        When it was handed to the scheduler, ns.
+    """
+
+    __slots__ = ("_deadline", "future", "group", "layout", "queued", "request", "size")
+
+    group: Hashable
+
+    def __init__(self, request: InferRequest, layout: Layout, queued: int) -> None:
+        self.request = request
+        self.layout = layout
+        self.size = layout.batch
+        self.group = layout.group
+        self.queued = queued
+        self.future: Future[InferResponse] = Future()
+        self._deadline = request.deadline.at
+
+    def dead(self, now: int) -> bool:
+        """Whether nobody waits for it any more: it was cancelled, or its deadline has passed."""
+        return self.future.done() or (self._deadline is not None and now >= self._deadline)
+
+    def abandon(self) -> None:
+        """End a dead job."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(DeadlineExceeded("the deadline passed while the request was queued"))

@@ -1,0 +1,183 @@
+"""Layouts: what checking the form of a request against a model finds out.
+
+Clients send the same form again and again, so a layout is made once per form and everything that only
+depends on the form is in it. The texts of the errors are Triton's (kserve-v2.md, row 30).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from yais.core.tensor import TensorSpec
+from yais.errors import InvalidArgument
+from yais.inference.request import InferRequest, TensorData
+
+__all__ = ["Layout", "Signature"]
+
+_MAX_ELEMENTS = (1 << 63) - 1  # what an int64 can count, as Triton has it
+
+_BATCH_NOTE = (
+    "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
+    "prepended to each input shape. If you want to specify the full shape including the batch dim in "
+    "your input dims config, try setting max_batch_size to zero."
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """The form of a request, checked.
+
+    Attributes
+    ----------
+    batch
+        Items in the request; 1 for a model without a batch dimension.
+    shapes
+        Shape of each input of the model, in the model's order.
+    order
+        For each input of the model, its position in the request.
+    sizes
+        Length the contents of each input of the request must have, in the request's order: bytes, or for
+        BYTES elements.
+    group
+        Equal for requests that can run in one batch.
+    outputs
+        For each output wanted, its position among the model's.
+    """
+
+    batch: int
+    shapes: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+    sizes: tuple[int, ...]
+    group: Hashable
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model takes and gives: the other half of the check.
+
+    Attributes
+    ----------
+    name
+        Of the model, for error messages.
+    inputs, outputs
+        Without the batch dimension; -1 for a dimension of any size.
+    max_batch
+        Largest batch; 0 for a model without a batch dimension.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch: int
+
+    def layout(self, request: InferRequest) -> Layout:
+        """Check the form of a request.
+
+        Raises
+        ------
+        InvalidArgument
+            It is none that the model takes; the message says what was got and what was expected.
+        """
+        order = self._order([spec.name for spec in request.inputs])
+        batches = [
+            self._check(expected, request.inputs[position])
+            for expected, position in zip(self.inputs, order, strict=True)
+        ]
+        if any(batch != batches[0] for batch in batches):
+            name = next(
+                spec.name for spec, batch in zip(self.inputs, batches, strict=True) if batch != batches[0]
+            )
+            raise InvalidArgument(f"input '{name}' batch size does not match other inputs for '{self.name}'")
+        batch = batches[0] if batches else 1
+        if self.max_batch and batch > self.max_batch:
+            raise InvalidArgument(
+                f"inference request batch-size must be <= {self.max_batch} for '{self.name}'"
+            )
+        shapes = tuple(request.inputs[position].shape for position in order)
+        return Layout(
+            batch=batch,
+            shapes=shapes,
+            order=tuple(order),
+            sizes=tuple(spec.nbytes if spec.datatype.size else spec.elements for spec in request.inputs),
+            group=tuple(shape[1:] for shape in shapes) if self.max_batch else shapes,
+            outputs=self._outputs(request.outputs),
+        )
+
+    def check_sizes(self, layout: Layout, inputs: Sequence[TensorSpec], data: Sequence[TensorData]) -> None:
+        """Check that contents have the sizes that a layout says. Raises InvalidArgument."""
+        for spec, expected, contents in zip(inputs, layout.sizes, data, strict=True):
+            got = len(contents)
+            if got == expected:
+                continue
+            if spec.datatype.size:
+                raise InvalidArgument(
+                    f"input byte size mismatch for input '{spec.name}' for model '{self.name}'. "
+                    f"Expected {expected}, got {got}"
+                )
+            raise InvalidArgument(
+                f"unexpected number of string elements {got} for inference input '{spec.name}' "
+                f"for model '{self.name}', expecting {expected}"
+            )
+
+    def _order(self, given: list[str]) -> list[int]:
+        expected = [spec.name for spec in self.inputs]
+        for position, name in enumerate(given):
+            if name in given[:position]:
+                raise InvalidArgument(f"input '{name}' already exists in request")
+        if len(given) != len(expected):
+            missing = [name for name in expected if name not in given]
+            remark = f", but missing required input(s) {_listed(missing)}" if missing else ""
+            advice = (
+                " Please provide all required input(s)." if missing else f" Expected {_listed(expected)}."
+            )
+            raise InvalidArgument(
+                f"expected {len(expected)} inputs but got {len(given)} inputs for model '{self.name}'. "
+                f"Got input(s) {_listed(given)}{remark}.{advice}"
+            )
+        for name in given:
+            if name not in expected:
+                raise InvalidArgument(f"unexpected inference input '{name}' for model '{self.name}'")
+        return [given.index(name) for name in expected]
+
+    def _check(self, expected: TensorSpec, got: TensorSpec) -> int:
+        """Check one input; return its batch size."""
+        if got.datatype is not expected.datatype:
+            raise InvalidArgument(
+                f"inference input '{got.name}' data-type is '{got.datatype.value}', but model "
+                f"'{self.name}' expects '{expected.datatype.value}'"
+            )
+        wanted = (-1, *expected.shape) if self.max_batch else expected.shape
+        matches = len(got.shape) == len(wanted) and all(
+            size >= 0 and want in {-1, size} for size, want in zip(got.shape, wanted, strict=True)
+        )
+        if not matches or (self.max_batch and got.shape[0] < 1):
+            note = f" {_BATCH_NOTE}" if self.max_batch else ""
+            raise InvalidArgument(
+                f"unexpected shape for input '{got.name}' for model '{self.name}'. "
+                f"Expected {_shape(wanted)}, got {_shape(got.shape)}.{note}"
+            )
+        if got.elements * max(got.datatype.size, 1) > _MAX_ELEMENTS:
+            raise InvalidArgument(
+                f"shape {_shape(got.shape)} of input '{got.name}' for model '{self.name}' "
+                "causes total element count to exceed maximum size of 2^63-1 bytes"
+            )
+        return got.shape[0] if self.max_batch else 1
+
+    def _outputs(self, wanted: Sequence[str]) -> tuple[int, ...]:
+        names = [spec.name for spec in self.outputs]
+        for position, name in enumerate(wanted):
+            if name not in names:
+                raise InvalidArgument(f"unexpected inference output '{name}' for model '{self.name}'")
+            if name in wanted[:position]:
+                raise InvalidArgument(f"output '{name}' already exists in request")
+        return tuple(names.index(name) for name in wanted or names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "[" + ",".join(f"'{name}'" for name in names) + "]"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"

@@ -1,0 +1,56 @@
+"""How long a model's batches take, by size: what decides where they run."""
+
+from __future__ import annotations
+
+__all__ = ["Pace"]
+
+# A batch shorter than this runs on the queue's own thread: handing it to another thread and back costs
+# about as much (DESIGN.md, D1a).
+SHORT = 150_000  # ns
+
+# A size that was found to be long, but not by more than this factor, is now and then run on the queue's
+# thread again, since what is measured on another thread includes waiting for the interpreter's lock.
+_PROBE_FACTOR = 10
+_PROBE_EVERY = 64  # batches
+
+
+class Pace:
+    """A running mean of batch durations for each power of two of batch sizes.
+
+    Observations from several threads may overwrite each other; the mean does not mind.
+    """
+
+    def __init__(self) -> None:
+        self._means: dict[int, float] = {}  # by bit length of the size
+        self._asked = 0
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"<{1 << bits}: {mean / 1e3:.0f} us" for bits, mean in sorted(self._means.items()))
+        return f"<Pace {means or 'unknown'}>"
+
+    def observe(self, size: int, ns: int) -> None:
+        """Take in that a batch of `size` took `ns`. Outliers count as four times the mean at most."""
+        bits = size.bit_length()
+        mean = self._means.get(bits)
+        self._means[bits] = ns if mean is None else mean + (min(ns, 4 * mean) - mean) / 8
+
+    def expected(self, size: int) -> float | None:
+        """Return how long a batch of `size` is expected to take, ns; None when nothing is known.
+
+        A size never seen is expected to take as long as the largest smaller one seen.
+        """
+        for bits in range(size.bit_length(), 0, -1):
+            mean = self._means.get(bits)
+            if mean is not None:
+                return mean
+        return None
+
+    def short(self, size: int) -> bool:
+        """Whether a batch of `size` should run on the queue's thread."""
+        expected = self.expected(size)
+        if expected is None:
+            return False
+        if expected <= SHORT:
+            return True
+        self._asked += 1
+        return expected <= SHORT * _PROBE_FACTOR and self._asked % _PROBE_EVERY == 0

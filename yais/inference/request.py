@@ -1,0 +1,87 @@
+"""Inference requests and responses, whichever way they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from yais.core.clock import NEVER, Deadline, monotonic
+from yais.core.tensor import TensorSpec
+from yais.engines.engine import Array
+
+__all__ = ["InferRequest", "InferResponse", "ResponseForm", "TensorData"]
+
+TensorData = bytes | memoryview | Array
+"""Contents of a tensor: row-major little-endian bytes, or for BYTES a flat array of `bytes` objects."""
+
+
+@dataclass(slots=True, eq=False)
+class InferRequest:
+    """One request to a model.
+
+    Attributes
+    ----------
+    inputs
+        What is given, with concrete shapes; for a batching model the first dimension is the batch.
+    data
+        The contents of each, in the same order. They must not change until the answer is there.
+    outputs
+        Names of the outputs asked for, in the order wanted; empty for all of the model's.
+    id
+        Repeated in the response and in error messages.
+    parameters
+        Whatever else the caller said.
+    deadline
+        After it nobody waits for the answer.
+    received
+        When the request came in: ns of `monotonic`.
+    signature
+        Requests to the same model with equal signatures have equal inputs and outputs, so that checking
+        the first of them is enough; None when the caller cannot tell.
+    """
+
+    inputs: Sequence[TensorSpec]
+    data: Sequence[TensorData]
+    outputs: Sequence[str] = ()
+    id: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    deadline: Deadline = NEVER
+    received: int = field(default_factory=monotonic)
+    signature: Hashable | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResponseForm:
+    """What responses of one form have in common; they share the object.
+
+    Attributes
+    ----------
+    model_name, model_version
+        What answered.
+    outputs
+        What is returned, with concrete shapes.
+    """
+
+    model_name: str
+    model_version: str
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(slots=True, eq=False)
+class InferResponse:
+    """The answer to one request.
+
+    Attributes
+    ----------
+    form
+        Everything but what follows.
+    id
+        The request's.
+    data
+        The contents of each output: row-major little-endian bytes, or for BYTES an array of `bytes`.
+    """
+
+    form: ResponseForm
+    id: str
+    data: Sequence[memoryview | Array]

@@ -1,0 +1,302 @@
+"""The runner: takes a batch through its stages, each on its named pool or all on one thread.
+
+    pre      gather the inputs of all requests into the lane's staging memory
+    execute  run the engine; the instance is free for the next batch right after
+    post     cut the outputs into responses and complete the futures
+
+If a batch fails, its requests run again one by one, so that a request the engine cannot take fails alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from yais.core.clock import monotonic
+from yais.core.pool import Lease
+from yais.core.tensor import TensorSpec
+from yais.engines.engine import Array, Engine
+from yais.errors import Internal, YaisError
+from yais.inference.job import Job
+from yais.inference.layout import Signature
+from yais.inference.pace import Pace
+from yais.inference.request import InferResponse, ResponseForm
+from yais.inference.scheduling.queue import Batch, CloseReason
+from yais.inference.statistics import BatchTimes, ModelStatistics
+from yais.lane import Lane
+from yais.memory.arena import Arena
+
+__all__ = ["Runner"]
+
+_log = logging.getLogger("yais.inference")
+
+_MAX_FORMS = 1024  # response forms kept per model; a request may ask for any of them
+
+_STAGING_TIMEOUT = 60.0  # seconds; as many arenas as threads make a wait impossible unless one is stuck
+
+
+class Runner:
+    """Runs batches of one version of a model.
+
+    Parameters
+    ----------
+    signature
+        What the model takes and gives, as its requests see it.
+    version
+        Of the model.
+    engine
+        Runs it. Its inputs and outputs are in the signature's order.
+    lane
+        Where.
+    statistics
+        What to count in.
+    """
+
+    def __init__(
+        self, signature: Signature, version: str, engine: Engine, lane: Lane, statistics: ModelStatistics
+    ) -> None:
+        self.pace = Pace()
+        self.engine = engine
+        self.signature = signature
+        self.lane = lane
+        self._version = version
+        self._statistics = statistics
+        self._forms: dict[Any, ResponseForm] = {}
+
+    def run(self, batch: Batch[Job]) -> None:
+        """Take a batch through all stages on this thread. Never raises."""
+        run = _Run(self, batch, _nothing)
+        run.pre()
+        run.execute()
+        run.post()
+
+    def start(self, batch: Batch[Job], executed: Callable[[], None]) -> None:
+        """Take a batch through the lane's pools. Never raises.
+
+        `executed` is called once the engine is free.
+        """
+        run = _Run(self, batch, executed)
+        threads = self.lane.threads
+        execute = threads["execute"]
+
+        def finish() -> None:
+            run.execute()
+            post = threads.get("post")
+            if post is None:
+                run.post()
+            else:
+                post.submit(run.post)
+
+        def begin() -> None:
+            run.pre()
+            if first is execute:
+                finish()
+            else:
+                execute.submit(finish)
+
+        first = threads.get("pre", execute)
+        first.submit(begin)
+
+    def form(self, job: Job, shapes: tuple[tuple[int, ...], ...]) -> ResponseForm:
+        """Return the form of a job's response when the outputs have these shapes (of one item)."""
+        key = (job.layout, shapes)
+        form = self._forms.get(key)
+        if form is None:
+            if len(self._forms) >= _MAX_FORMS:
+                self._forms.clear()
+            specs = tuple(
+                self._response_spec(job, self.signature.outputs[index], shapes[index])
+                for index in job.layout.outputs
+            )
+            form = self._forms[key] = ResponseForm(self.signature.name, self._version, specs)
+        return form
+
+    def _response_spec(self, job: Job, spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
+        full = (job.size, *shape) if self.signature.max_batch else shape
+        return TensorSpec(spec.name, spec.datatype, full)
+
+    def record(self, batch: Batch[Job], jobs: Sequence[Job], times: BatchTimes) -> None:
+        """Count a batch that succeeded."""
+        received = [job.request.received for job in jobs]
+        queued = [job.queued for job in jobs]
+        size = sum(job.size for job in jobs)
+        self._statistics.record_batch(size, batch.reason, received, queued, times)
+
+    def fail(self, job: Job, error: BaseException) -> None:
+        """Count a request that failed, and complete its future."""
+        self._statistics.record_failure(monotonic() - job.request.received)
+        job.future.set_exception(error)
+
+
+class _Run:
+    """One batch on its way."""
+
+    __slots__ = ("_batch", "_executed", "_inputs", "_jobs", "_outputs", "_runner", "_staging", "_times")
+
+    def __init__(self, runner: Runner, batch: Batch[Job], executed: Callable[[], None]) -> None:
+        self._runner = runner
+        self._batch = batch
+        self._executed = executed
+        self._jobs: list[Job] = []
+        self._inputs: list[Array] = []
+        self._outputs: list[Array] | None = None
+        self._staging: Lease[Arena] | None = None
+        self._times: list[int] = []
+
+    def pre(self) -> None:
+        # From here on the jobs can no longer be cancelled.
+        self._jobs = [job for job in self._batch.items if job.future.set_running_or_notify_cancel()]
+        self._times.append(monotonic())
+        if not self._jobs:
+            return
+        try:
+            self._inputs = self._gather()
+        except Exception as error:
+            self._fail(error)
+
+    def execute(self) -> None:
+        try:
+            if self._jobs:
+                self._execute()
+        except Exception as error:
+            self._retry(error)
+        finally:
+            self._inputs = []
+            self._executed()
+
+    def _execute(self) -> None:
+        runner = self._runner
+        start = monotonic()
+        outputs = runner.engine.execute(self._inputs)
+        end = monotonic()
+        self._times += (start, end)
+        runner.pace.observe(self._batch.size, end - start)
+        self._outputs = [self._checked(index, array) for index, array in enumerate(outputs)]
+
+    def post(self) -> None:
+        try:
+            if self._outputs is not None:
+                self._respond(self._outputs)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            if self._staging is not None:
+                self._staging.release()
+
+    def _gather(self) -> list[Array]:
+        jobs = self._jobs
+        inputs = self._runner.signature.inputs
+        if len(jobs) == 1:
+            return [_view(spec, jobs[0], index) for index, spec in enumerate(inputs)]
+        arena = self._arena(inputs)
+        gathered = []
+        for index, spec in enumerate(inputs):
+            if not spec.datatype.size:
+                gathered.append(np.concatenate([_view(spec, job, index) for job in jobs]))
+                continue
+            parts = [job.request.data[job.layout.order[index]] for job in jobs]
+            piece = arena.take(sum(map(len, parts)))
+            offset = 0
+            for part in parts:
+                end = offset + len(part)
+                piece[offset:end] = part  # type: ignore[assignment]
+                offset = end
+            shape = (sum(job.size for job in jobs), *jobs[0].layout.shapes[index][1:])
+            gathered.append(np.frombuffer(piece, spec.datatype.numpy).reshape(shape))
+        return gathered
+
+    def _arena(self, inputs: Sequence[TensorSpec]) -> Arena:
+        self._staging = self._runner.lane.staging.acquire(_STAGING_TIMEOUT)
+        arena = self._staging.item
+        total = 0
+        for index in range(len(inputs)):
+            sizes = (job.layout.sizes[job.layout.order[index]] for job in self._jobs)
+            total += Arena.padded(sum(max(size, 0) for size in sizes))
+        arena.reset(total)
+        return arena
+
+    def _checked(self, index: int, array: Array) -> Array:
+        """Return an output as it can be cut: contiguous, and with one row per item."""
+        signature = self._runner.signature
+        expected = sum(job.size for job in self._jobs)
+        if signature.max_batch and (not array.ndim or array.shape[0] != expected):
+            name = signature.outputs[index].name
+            raise Internal(
+                f"model '{signature.name}' returned output '{name}' of shape {list(array.shape)} "
+                f"for a batch of {expected}"
+            )
+        return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+    def _respond(self, outputs: list[Array]) -> None:
+        runner, jobs = self._runner, self._jobs
+        batching = bool(runner.signature.max_batch)
+        shapes = tuple(array.shape[1:] if batching else array.shape for array in outputs)
+        contents = [_contents(array) for array in outputs]
+        rows = [
+            _row_size(view, array, batching=batching) for view, array in zip(contents, outputs, strict=True)
+        ]
+        responses = []
+        offset = 0
+        for job in jobs:
+            end = offset + (job.size if batching else 1)
+            data = [contents[index][offset * rows[index] : end * rows[index]] for index in job.layout.outputs]
+            responses.append(InferResponse(runner.form(job, shapes), job.request.id, data))
+            offset = end
+        # Counted before anybody can see an answer, so that whoever has one finds it in the statistics.
+        start, infer_start, infer_end = self._times
+        runner.record(self._batch, jobs, BatchTimes(start, infer_start, infer_end, monotonic()))
+        for job, response in zip(jobs, responses, strict=True):
+            job.future.set_result(response)
+
+    def _retry(self, error: Exception) -> None:
+        """Run the requests of a failed batch one by one; a single one has failed for good."""
+        jobs, self._jobs = self._jobs, []
+        if len(jobs) == 1:
+            self._jobs = jobs
+            self._fail(error)
+            return
+        for job in jobs:
+            single = _Run(self._runner, Batch((job,), job.size, CloseReason.IDLE), _nothing)
+            single._jobs = [job]
+            single._times = [monotonic()]
+            single._inputs = [
+                _view(spec, job, index) for index, spec in enumerate(self._runner.signature.inputs)
+            ]
+            single.execute()
+            single.post()
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, YaisError):
+            name = self._runner.signature.name
+            _log.error("model '%s' failed", name, exc_info=error)
+            error = Internal(f"model '{name}' failed: {error}")
+        for job in self._jobs:
+            if not job.future.done():
+                self._runner.fail(job, error)
+        self._jobs, self._outputs = [], None
+
+
+def _nothing() -> None:
+    pass
+
+
+def _view(spec: TensorSpec, job: Job, index: int) -> Array:
+    data = job.request.data[job.layout.order[index]]
+    shape = job.layout.shapes[index]
+    if not spec.datatype.size:
+        return np.asarray(data, np.object_).reshape(shape)
+    return np.frombuffer(data, spec.datatype.numpy).reshape(shape)
+
+
+def _contents(array: Array) -> memoryview | Array:
+    """Return an output's bytes, or its elements if it is one of BYTES."""
+    flat: Any = array.reshape(-1)
+    return flat if array.dtype.hasobject else memoryview(flat.view(np.uint8))
+
+
+def _row_size(contents: memoryview | Array, array: Array, *, batching: bool) -> int:
+    """Return how much of the contents belongs to one item of the batch."""
+    return len(contents) // array.shape[0] if batching else len(contents)

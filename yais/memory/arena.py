@@ -1,0 +1,68 @@
+"""Arenas: allocation by counting up, and freeing everything at once."""
+
+from __future__ import annotations
+
+from yais.memory.resource import MemoryResource
+
+__all__ = ["Arena"]
+
+_ALIGNMENT = 64  # bytes; a cache line, and what ONNX Runtime aligns its own tensors to
+
+
+class Arena:
+    """Cuts one buffer into pieces, one after the other, until it is reset. Not thread-safe.
+
+    Parameters
+    ----------
+    resource
+        Where its buffer comes from.
+    size
+        Bytes to begin with.
+    """
+
+    def __init__(self, resource: MemoryResource, size: int = 0) -> None:
+        self._resource = resource
+        self._buffer = resource.allocate(size)
+        self._used = 0
+
+    def __repr__(self) -> str:
+        return f"<Arena: {self._used} of {self.size} bytes used>"
+
+    @property
+    def size(self) -> int:
+        """Bytes it can hand out between two resets."""
+        return self._buffer.size
+
+    def reset(self, size: int = 0) -> None:
+        """Take all pieces back, and make room for at least `size` bytes of new ones.
+
+        Growing takes a new buffer of the next power of two; views of the old one stay valid.
+        """
+        self._used = 0
+        if size > self.size:
+            self._buffer.close()
+            self._buffer = self._resource.allocate(1 << (size - 1).bit_length())
+
+    def take(self, size: int) -> memoryview:
+        """Return the next `size` bytes, aligned to 64.
+
+        Raises
+        ------
+        MemoryError
+            The arena is too small; the message says by how much.
+        """
+        end = self._used + size
+        if end > self.size:
+            raise MemoryError(f"got {size} bytes to take, expected at most {self.size - self._used} left")
+        piece = self._buffer.view[self._used : end]
+        self._used = self.padded(end)
+        return piece
+
+    @staticmethod
+    def padded(size: int) -> int:
+        """Round a size up to what a piece of that size occupies."""
+        return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+    def close(self) -> None:
+        """Give the buffer back."""
+        self._buffer.close()
