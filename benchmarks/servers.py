@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -33,7 +32,8 @@ class Running:
 
 def _existing(path: Path, otherwise: str) -> str:
     if not path.exists():
-        raise BenchmarkError(f"{os.path.relpath(path, ROOT)} is missing: {otherwise}")
+        shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        raise BenchmarkError(f"{shown} is missing: {otherwise}")
     return str(path)
 
 

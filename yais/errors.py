@@ -29,6 +29,7 @@ __all__ = [
     "Unimplemented",
     "Unknown",
     "YaisError",
+    "error_of",
     "status_of",
 ]
 
@@ -178,3 +179,9 @@ def status_of(error: BaseException) -> tuple[Code, str]:
         if isinstance(error, kind):
             return code, text
     return Code.UNKNOWN, text
+
+
+def error_of(code: Code, message: str) -> YaisError:
+    """Return the error for a status that a server answered; `YaisError` itself only for OK."""
+    kinds = {kind.code: kind for kind in YaisError.__subclasses__()}
+    return kinds.get(code, YaisError)(message)

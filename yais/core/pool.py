@@ -33,7 +33,7 @@ _logger = logging.getLogger("yais.pool")
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
-    """The state of a pool at one moment.
+    """The numbers of a pool.
 
     `acquired_total` counts leases since the pool was made; `wait_seconds_total` sums how long callers
     who found nothing free waited, whether they got an item or gave up.

@@ -6,6 +6,8 @@ supported. The traps it keeps from the rest of the package:
 
 - `start_server_batch` reports a refused operation by its return value and never raises; an unchecked
   refusal is a silent hang. `ServerCall` raises `Internal`.
+- A refused batch is never freed, nor is its call. What can be refused is checked before: metadata, whose
+  illegal items older core refuses and newer core answers by ending the call.
 - An operation started on a queue that is shut down aborts the process. Executors shut a queue down only
   when nothing that could start one is left.
 - With registered methods the event names no method, so the tag must.
@@ -15,6 +17,8 @@ Tags are callables. `CompletionQueue.poll` takes one event and calls its tag on 
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,10 +29,23 @@ from yais.errors import Code, Internal
 
 __all__ = ["CompletionQueue", "CoreServer", "MetadataItem", "ServerCall"]
 
+_log = logging.getLogger("yais.rpc")
+
 MetadataItem = tuple[str, str | bytes]
 
+# What gRPC core takes (src/core/lib/surface/validate_metadata.cc); values under keys in "-bin" are free.
+_KEY = re.compile(r"[0-9a-z_.-]+")
+_TEXT = re.compile(r"[ -~]*")
+
+# Bytes of a status message. Each may become three on the wire, and by default a client takes 8 KiB of
+# trailing metadata and answers more with a status of its own, which hides the one that was sent.
+_MAX_DETAILS = 2048
+
+# Deadlines from here on are gRPC's infinite future, which arrives as 2**63 seconds.
+_FOREVER = 2.0**62
 _OK = cygrpc.CallError.ok
 _QUEUE_SHUTDOWN = cygrpc.CompletionType.queue_shutdown
+_INFINITY = float("inf")
 _PAST = 0.0  # a moment long ago: poll returns at once
 
 # Operations without contents of their own are shared by all calls: core copies what it needs of them
@@ -96,7 +113,8 @@ class ServerCall:
     @property
     def deadline(self) -> float:
         """When the caller stops waiting, in seconds of `time.time`; infinity if it never does."""
-        return float(self._details.deadline)
+        at = float(self._details.deadline)
+        return at if at < _FOREVER else _INFINITY
 
     @property
     def method(self) -> str:
@@ -119,8 +137,14 @@ class ServerCall:
         self._start((operation,), lambda _event: done(operation.cancelled()))
 
     def send_initial_metadata(self, metadata: Sequence[MetadataItem], done: Callable[[bool], None]) -> None:
-        """Send the headers. `done` is told whether the call was still connected."""
-        operation = cygrpc.SendInitialMetadataOperation(tuple(metadata), 0)
+        """Send the headers. `done` is told whether the call was still connected.
+
+        Raises
+        ------
+        Internal
+            The metadata cannot be sent. Nothing was started.
+        """
+        operation = cygrpc.SendInitialMetadataOperation(_checked(metadata), 0)
         self._start((operation,), lambda event: done(event.success))
 
     def send_message(self, message: bytes, *, headers: bool, done: Callable[[bool], None]) -> None:
@@ -149,6 +173,10 @@ class ServerCall:
 
         Parameters
         ----------
+        details
+            The status message, of which 2 KiB are sent.
+        trailing_metadata
+            If it cannot be sent, the status is INTERNAL instead, and says why.
         message
             A last message to send before the status.
         headers
@@ -156,12 +184,16 @@ class ServerCall:
         close
             Whether `receive_close` is still to be started.
         """
+        try:
+            trailing = _checked(trailing_metadata)
+        except Internal as error:
+            _log.error("trailing metadata: %s", error)
+            trailing, message, code, details = (), None, error.code, f"trailing metadata: {error}"
         operations: list[Any] = [_SEND_NO_METADATA] if headers else []
         if message is not None:
             operations.append(_SendMessage(message, 0))
-        trailing = tuple(trailing_metadata) or None
         operations.append(
-            cygrpc.SendStatusFromServerOperation(trailing, int(code), details.encode("utf-8", "replace"), 0)
+            cygrpc.SendStatusFromServerOperation(trailing or None, int(code), _shortened(details), 0)
         )
         if close:
             operations.append(_RECEIVE_CLOSE)
@@ -218,9 +250,10 @@ class CoreServer:
         return True
 
     def shutdown(self, queue: CompletionQueue, done: Callable[[Any], None]) -> None:
-        """Refuse new calls; `done` is called when the last one is over."""
-        self._shutting_down = True
-        self._core.shutdown(queue._core, done)
+        """Refuse new calls; `done` is called, once, when the last one is over. Later calls do nothing."""
+        if not self._shutting_down:
+            self._core.shutdown(queue._core, done)
+            self._shutting_down = True
 
     def cancel_all_calls(self) -> None:
         """End all calls at once, if `shutdown` was called; without effect before."""
@@ -230,6 +263,33 @@ class CoreServer:
     def destroy(self) -> None:
         """Free the server; only once its shutdown is done."""
         self._core.destroy()
+
+
+def _checked(metadata: Sequence[MetadataItem]) -> tuple[MetadataItem, ...]:
+    items = tuple(metadata)
+    for item in items:
+        if not _legal(item):
+            raise Internal(
+                f"got {item!r}, expected a key of 'a-z0-9_.-' and text of printable ASCII, "
+                "or, for a key that ends in '-bin', bytes"
+            )
+    return items
+
+
+def _legal(item: Any) -> bool:
+    match item:
+        case (str(key), str() | bytes() as value) if _KEY.fullmatch(key):
+            if key.endswith("-bin"):
+                return isinstance(value, bytes)
+            return _TEXT.fullmatch(value if isinstance(value, str) else value.decode("latin-1")) is not None
+    return False
+
+
+def _shortened(details: str) -> bytes:
+    encoded = details.encode("utf-8", "replace")
+    if len(encoded) <= _MAX_DETAILS:
+        return encoded
+    return encoded[: _MAX_DETAILS - 3].decode("utf-8", "ignore").encode() + b"..."
 
 
 def seconds_left(deadline: float) -> float:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from yais.core.dispatcher import set_current_dispatcher
+from yais.core.thread_pool import name_thread
 from yais.core.topology import CpuSet, set_affinity
 from yais.rpc.completion_queue import CompletionQueue
 
@@ -32,18 +33,25 @@ class Executor:
         Name of the OS thread; the kernel keeps 15 bytes of it.
     cpus
         CPUs to run on; None leaves the choice to the kernel.
+    on_end
+        Called on the thread when it has nothing left to do; `ended` is True then.
 
     Notes
     -----
     `occupy` and `vacate` count what may still start an operation on the queue: armed contexts, calls in
     flight, the server's own shutdown. When draining has begun and the count is zero, the queue is shut
-    down and the thread ends. Both are called on the executor's thread once it runs.
+    down and the thread ends. Both are called on the executor's thread once it runs, so draining must have
+    begun before the event that brings the count to zero: nothing wakes a thread that waits for another.
     """
 
-    def __init__(self, name: str, *, cpus: CpuSet | None = None) -> None:
+    def __init__(
+        self, name: str, *, cpus: CpuSet | None = None, on_end: Callable[[], None] | None = None
+    ) -> None:
         self.name = name
+        self.ended = False
         self.queue = CompletionQueue()
         self._cpus = cpus
+        self._on_end = on_end
         self._occupants = 0
         self._draining = False
         self._drained: list[Callable[[], None]] = []
@@ -63,7 +71,7 @@ class Executor:
         return not self._thread.is_alive()
 
     def drain(self) -> None:
-        """Let the thread end when nothing occupies the queue any more. From any thread, only once."""
+        """Let the thread end when nothing occupies the queue any more. From any thread."""
         self._draining = True
 
     def occupy(self) -> None:
@@ -79,6 +87,7 @@ class Executor:
         self._drained.append(callback)
 
     def _run(self) -> None:
+        name_thread(self.name)
         set_current_dispatcher(self)
         if self._cpus:
             set_affinity(self._cpus)
@@ -99,11 +108,14 @@ class Executor:
         while not self.queue.closed:
             self._handle(poll, wait=True)
         set_current_dispatcher(None)
+        self.ended = True
+        if self._on_end is not None:
+            self._on_end()
 
     def _handle(self, poll: Callable[..., bool], *, wait: bool) -> bool:
         try:
             return poll(wait=wait)
-        except Exception:
+        except BaseException:
             # Handlers translate what user code raises; this is a fault of ours, and ends no other call.
             _log.exception("unexpected error on executor %s", self.name)
             return True
@@ -113,5 +125,5 @@ class Executor:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:
+            except BaseException:
                 _log.exception("unexpected error in a when_drained callback of executor %s", self.name)

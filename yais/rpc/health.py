@@ -19,6 +19,7 @@ class Health:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._shutting_down = False
         self._serving = {"": False}
         self._servicer = health.HealthServicer(experimental_non_blocking=True)
         self._servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -26,24 +27,29 @@ class Health:
     def __repr__(self) -> str:
         return f"<Health {'serving' if self.serving() else 'not serving'}>"
 
-    def mount(self, host: ServicerHost) -> str:
-        """Add the service to a host; return its name."""
+    def mount(self, host: ServicerHost) -> None:
+        """Add the service to a host."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, host)
-        return str(health.SERVICE_NAME)
 
     def serving(self, service: str = "") -> bool:
         """Whether `service` is reported to take calls; False for an unknown one."""
         return self._serving.get(service, False)
 
     def report(self, *, serving: bool, service: str = "") -> None:
-        """Report that `service` takes calls, or that it does not. Watchers are told."""
+        """Report that `service` takes calls, or that it does not. Watchers are told.
+
+        Once the server is shutting down this has no effect.
+        """
         status = health_pb2.HealthCheckResponse
         with self._lock:
+            if self._shutting_down:
+                return
             self._serving[service] = serving
             self._servicer.set(service, status.SERVING if serving else status.NOT_SERVING)
 
     def enter_shutdown(self) -> None:
         """Report, for good, that nothing takes calls any more."""
         with self._lock:
+            self._shutting_down = True
             self._serving = dict.fromkeys(self._serving, False)
             self._servicer.enter_graceful_shutdown()

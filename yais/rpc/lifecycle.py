@@ -19,7 +19,7 @@ import concurrent.futures
 import inspect
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from yais.core.clock import monotonic
@@ -33,7 +33,6 @@ from yais.rpc.resources import Resources
 __all__ = ["UnaryLifecycle"]
 
 _log = logging.getLogger("yais.rpc")
-_INFINITY = float("inf")
 
 Spawn = Callable[[Any], "concurrent.futures.Future[Any]"]
 
@@ -124,7 +123,7 @@ class UnaryLifecycle:
             # The caller sent none, or core refused it (too large) and has set the status itself.
             self._finish(Code.UNIMPLEMENTED, f"{method.path} requires exactly one request message")
             return
-        if call.deadline != _INFINITY and seconds_left(call.deadline) <= 0:
+        if seconds_left(call.deadline) <= 0:
             self._finish(Code.DEADLINE_EXCEEDED, "the deadline passed before the call could be executed")
             return
         try:
@@ -132,7 +131,7 @@ class UnaryLifecycle:
         except YaisError as error:
             self._finish(error.code, str(error))
             return
-        except Exception as error:
+        except BaseException as error:  # user code ends its own RPC alone, whatever it raises
             self._finish(Code.INTERNAL, f"{method.path}: cannot decode the request: {error}")
             return
         try:
@@ -144,7 +143,7 @@ class UnaryLifecycle:
             if self._start_hook:
                 context.on_start()
             answer = context.execute(request)
-        except BaseException as error:  # user code ends its own RPC alone, whatever it raises
+        except BaseException as error:
             self._fail(error)
             return
         if type(answer) is method.reply_type:
@@ -152,9 +151,17 @@ class UnaryLifecycle:
         elif isinstance(answer, concurrent.futures.Future):
             self._await(answer)
         elif inspect.isawaitable(answer):
-            self._await(self._spawn(answer))
+            self._await_on_loop(answer)
         else:
             self._answer(answer)
+
+    def _await_on_loop(self, awaitable: Awaitable[Any]) -> None:
+        try:
+            future = self._spawn(awaitable)
+        except YaisError as error:  # the server has stopped, and left this call behind
+            self._fail(error)
+        else:
+            self._await(future)
 
     def _await(self, future: concurrent.futures.Future[Any]) -> None:
         if not future.done():
@@ -175,7 +182,10 @@ class UnaryLifecycle:
         if cancelled and not self._settled:
             assert self._context is not None and self._awaited is not None
             self._context._cancelled = True
-            self._awaited.cancel()
+            try:
+                self._awaited.cancel()
+            except BaseException:
+                _log.exception("%s: cancelling the future raised", self._method.path)
         self._complete()
 
     def _on_done(self, future: concurrent.futures.Future[Any]) -> None:
@@ -197,7 +207,9 @@ class UnaryLifecycle:
     def _answer(self, answer: Any) -> None:
         try:
             message = self._method.serialize(answer)
-        except Exception as error:
+            if type(message) is not bytes:
+                raise TypeError(f"serialize returned {type(message).__name__}, expected bytes")
+        except BaseException as error:
             _log.exception("%s: cannot encode the reply", self._method.path)
             got, expected = type(answer).__name__, self._method.reply_name
             details = f"{self._method.path}: cannot encode the reply: got {got}, expected {expected}: {error}"
@@ -214,7 +226,7 @@ class UnaryLifecycle:
 
     def _fail(self, error: BaseException) -> None:
         code, details = status_of(error)
-        if code is Code.UNKNOWN and not isinstance(error, YaisError):
+        if code is not Code.CANCELLED and not isinstance(error, YaisError):
             _log.error("%s raised", self._method.path, exc_info=error)
         self._finish(code, details)
 
@@ -250,6 +262,6 @@ class UnaryLifecycle:
         if self._finish_hook and context is not None:
             try:
                 context.on_finish()
-            except Exception:
+            except BaseException:
                 _log.exception("%s: on_finish raised", self._method.path)
         self.arm()

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import contextlib
+import inspect
+import logging
 import threading
 from collections.abc import Awaitable
 from typing import Any
 
+from yais.core.future import Future
+from yais.core.thread_pool import name_thread
+from yais.errors import Unavailable
+
 __all__ = ["LoopThread"]
+
+_log = logging.getLogger("yais.rpc")
 
 
 class LoopThread:
@@ -19,41 +27,100 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
-    def spawn(self, awaitable: Awaitable[Any]) -> concurrent.futures.Future[Any]:
-        """Await something; cancelling the future cancels it. From any thread."""
-        return asyncio.run_coroutine_threadsafe(_result(awaitable), self._running_loop())
+    def spawn(self, awaitable: Awaitable[Any]) -> Future[Any]:
+        """Await something. From any thread.
+
+        Cancelling the future cancels the task that awaits; the future is done when that task is, after
+        whatever the coroutine does about its cancellation. A coroutine always runs to its first `await`.
+
+        Raises
+        ------
+        Unavailable
+            The loop is closed.
+        """
+        with self._lock:
+            if self._closed:
+                if inspect.iscoroutine(awaitable):
+                    awaitable.close()
+                raise Unavailable("the server has stopped")
+            loop = self._running_loop()
+            future = _TaskFuture(loop)
+            loop.call_soon_threadsafe(future.start, awaitable)
+            return future
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            return self._loop
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._loop,), name=self._name, daemon=True
+            )
+            self._thread.start()
+        return self._loop
 
-    def _run(self) -> None:
-        assert self._loop is not None
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        name_thread(self._name)
+        asyncio.set_event_loop(loop)
+        while not self._closed:
+            try:
+                loop.run_forever()
+            except BaseException:  # a task of user code's own that exits ends no RPC
+                _log.exception("unexpected error on the loop %s", self._name)
+        loop.run_until_complete(_end_tasks())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
     def close(self, timeout: float) -> bool:
         """Cancel what still runs and end the thread; return whether it ended within `timeout` seconds."""
         with self._lock:
+            self._closed = True
             if self._loop is None or self._thread is None:
                 return True
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            with contextlib.suppress(RuntimeError):  # closed already
+                self._loop.call_soon_threadsafe(self._loop.stop)
             thread = self._thread
         thread.join(timeout)
         return not thread.is_alive()
 
 
-async def _result(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+class _TaskFuture(Future[Any]):
+    """The outcome of an awaitable on a loop. It is running from the start: `cancel` only asks."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()
+        self._loop = loop
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, awaitable: Awaitable[Any]) -> None:
+        """Begin to await; on the loop's thread."""
+        self._task = self._loop.create_task(self._drive(awaitable))
+
+    async def _drive(self, awaitable: Awaitable[Any]) -> None:
+        try:
+            result = await awaitable
+        except BaseException as error:  # SystemExit, too: asyncio would let it end the loop
+            self.set_exception(error)
+        else:
+            self.set_result(result)
+
+    def cancel(self) -> bool:
+        """Cancel the task, if it still runs; False, since it may take its time."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the task done
+            # Once more by way of the loop: behind the task's first step, without which the coroutine
+            # would go unawaited.
+            self._loop.call_soon_threadsafe(self._loop.call_soon, self._cancel)
+        return False
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def _end_tasks() -> None:
+    await asyncio.sleep(0)  # the first steps of what was spawned last
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

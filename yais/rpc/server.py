@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from yais.core.clock import Deadline
+from yais.core.dispatcher import current_dispatcher
 from yais.rpc.completion_queue import CoreServer
 from yais.rpc.executor import Executor
 from yais.rpc.health import Health
@@ -87,9 +89,12 @@ class Server:
         self._executors: list[Executor] = []
         self._core: CoreServer | None = None
         self._lock = threading.Lock()
-        self._forced = threading.Event()  # no more waiting: neither for load balancers nor for calls
-        self._core_done = threading.Event()
+        self._over = threading.Event()  # no more waiting: every call has ended, or a signal says so
         self._stopped = threading.Event()
+        self._clean = True
+        # Numbers of signals, and None once stopped. A handler must not set an event: it may interrupt the
+        # very wait that holds the event's lock.
+        self._wake: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
     def __repr__(self) -> str:
         state = "stopped" if self._stopped.is_set() else "running" if self._core else "not started"
@@ -139,23 +144,26 @@ class Server:
         OSError
             An address cannot be bound.
         RuntimeError
-            The server was started before.
+            The server was started before, even if that failed.
         """
         with self._lock:
             self._must_not_run()
             self._mount_health_and_reflection()
-            self._executors = [Executor(f"yais-rpc-{index}") for index in range(self._threads)]
-            self._core = self._bind()
-        try:
-            self._resources.open()
-        except BaseException:
-            self._abandon()
-            raise
-        self._host.open()
-        self._core.start()
-        self._arm(self._core)
-        for executor in self._executors:
-            executor.start()
+            names = [f"yais-rpc-{index}" for index in range(self._threads)]
+            self._executors = [Executor(name, on_end=self._executor_ended) for name in names]
+            self._executors[0].occupy()  # by the shutdown, which is announced on its queue
+            core = self._core = CoreServer(self._options, [executor.queue for executor in self._executors])
+            try:
+                self._bind(core)
+                self._resources.open()
+            except BaseException:
+                self._abandon(core)
+                raise
+            self._host.open()
+            core.start()
+            self._arm(core)
+            for executor in self._executors:
+                executor.start()
         if serving:
             self.health.report(serving=True)
 
@@ -172,41 +180,47 @@ class Server:
         -------
         bool
             Whether every call ended. A context that neither ends nor heeds its cancellation is left
-            behind with a warning. Idempotent; from any thread but an executor's.
+            behind with a warning. Idempotent; from any thread that serves no call.
+
+        Raises
+        ------
+        RuntimeError
+            Called on an executor's thread, which would wait for itself.
         """
+        if current_dispatcher() in self._executors:
+            raise RuntimeError(
+                "stop was called on an executor's thread, expected a thread that serves no call"
+            )
         with self._lock:
-            if self._core is None:
-                return True
-            if self._stopped.is_set():
-                return not any(slot.busy for slot in self._slots)
-            self.health.enter_shutdown()
-            self._forced.wait(self._drain_delay)
-            clean = self._drain(self._core, Deadline.after(self._grace if grace is None else grace))
-            self._host.close(timeout=1.0)
-            self._loop.close(timeout=1.0)
-            self._resources.close()
-            if clean:
-                self._core.destroy()
-            self._stopped.set()
-            return clean
+            if self._core is not None and not self._stopped.is_set():
+                self.health.enter_shutdown()
+                self._over.wait(self._drain_delay)
+                self._clean = self._drain(self._core, Deadline.after(self._grace if grace is None else grace))
+                self._close(self._core)
+            return self._clean
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the server is stopped or `timeout` seconds are over; return whether it is."""
         return self._stopped.wait(timeout)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain and stop. Only on the main thread.
+        """Serve until SIGTERM or SIGINT, then drain and stop; or until another thread calls `stop`.
 
         The first signal drains within the grace period; a second one cancels what is still running.
         Afterwards the handlers that were there before are in place again.
+
+        Raises
+        ------
+        RuntimeError
+            Called on another thread than the main one.
         """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("run was called on another thread than the main one, which alone gets signals")
         if self._core is None:
             self.start()
-        wanted = threading.Event()
-        with self._signals(wanted):
-            # A wait without a timeout would keep Python from running the signal handlers at all.
-            while not wanted.wait(3600.0) and not self._stopped.is_set():
-                pass
+        with self._signals():
+            if self._wake.get() is not None:
+                threading.Thread(target=self._heed_second_signal, name="yais-signals", daemon=True).start()
             self.stop()
 
     def __enter__(self) -> Self:
@@ -225,32 +239,29 @@ class Server:
             raise RuntimeError("the server was started already")
 
     def _mount_health_and_reflection(self) -> None:
-        health_service = self.health.mount(self._host)
+        self.health.mount(self._host)
         if self._reflection:
             pools = [service.descriptor.file.pool for service in self._services.values()]
-            enable_reflection(self._host, [*self._services, health_service], pools)
+            enable_reflection(self._host, [*self._services, *self._host.service_names()], pools)
 
-    def _bind(self) -> CoreServer:
-        core = CoreServer(self._options, [executor.queue for executor in self._executors])
+    def _bind(self, core: CoreServer) -> None:
         for service in self._services.values():
             for method in service.methods.values():
                 core.register_method(method.path)
-        self.ports = []
         for address in self._addresses:
             port = core.add_port(address)
             if port == 0:
                 raise OSError(f"cannot listen on {address!r}: is the address in use?")
             self.ports.append(port)
-        return core
 
-    def _abandon(self) -> None:
-        # Started and stopped at once: core knows no other way to let go of its queues.
-        assert self._core is not None
-        self._core.start()
+    def _abandon(self, core: CoreServer) -> None:
+        # Started and stopped at once: core knows no other way to let go of its ports and queues.
+        core.start()
         for executor in self._executors:
+            executor.drain()
             executor.start()
-        self._drain(self._core, Deadline.after(self._grace))
-        self._core.destroy()
+        if self._drain(core, Deadline.after(self._grace)):
+            core.destroy()
         self._stopped.set()
 
     def _arm(self, core: CoreServer) -> None:
@@ -266,34 +277,43 @@ class Server:
 
     def _drain(self, core: CoreServer, deadline: Deadline) -> bool:
         first = self._executors[0]
-        first.occupy()
-
-        def done(_event: Any) -> None:
-            first.vacate()
-            self._core_done.set()
-
-        core.shutdown(first.queue, done)
         for executor in self._executors:
             executor.drain()
-        if self._forced.is_set() or not self._core_done.wait(deadline.remaining()):
-            _log.warning("%d calls are still in flight, their time is over: cancelling them", self.in_flight)
+        core.shutdown(first.queue, lambda _event: first.vacate())
+        self._over.wait(deadline.remaining())
+        if not self._ended():
+            in_flight = self.in_flight + self._host.in_flight
+            _log.warning("%d calls are still in flight, their time is over: cancelling them", in_flight)
             core.cancel_all_calls()
         # Cancelled calls end at once unless their contexts hold them; those get a moment to notice.
         end = Deadline.after(1.0)
         ended = [executor.join(end.remaining() or 0.0) for executor in self._executors]
-        clean = all(ended)
-        if not clean:
+        if not all(ended):
             _log.warning("%d calls did not end: their contexts ignore cancellation", self.in_flight)
-        return clean
+        return all(ended)
+
+    def _ended(self) -> bool:
+        return all(executor.ended for executor in self._executors)
+
+    def _executor_ended(self) -> None:
+        if self._ended():
+            self._over.set()
+
+    def _close(self, core: CoreServer) -> None:
+        self._host.close(timeout=1.0)
+        self._loop.close(timeout=1.0)
+        try:
+            self._resources.close()
+        finally:
+            if self._clean:
+                core.destroy()
+            self._stopped.set()
+            self._wake.put(None)
 
     @contextmanager
-    def _signals(self, wanted: threading.Event) -> Iterator[None]:
-        def on_signal(_number: int, _frame: object) -> None:
-            if wanted.is_set():
-                self._forced.set()
-                if self._core is not None:
-                    self._core.cancel_all_calls()
-            wanted.set()
+    def _signals(self) -> Iterator[None]:
+        def on_signal(number: int, _frame: object) -> None:
+            self._wake.put(number)
 
         previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -301,6 +321,10 @@ class Server:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _heed_second_signal(self) -> None:
+        if self._wake.get() is not None:
+            self._over.set()
 
 
 def _options(max_message_bytes: int | None) -> list[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import grpc
 
 from yais.core.thread_pool import ThreadPool
-from yais.errors import Code, ResourceExhausted, status_of
+from yais.errors import Code, Internal, ResourceExhausted, YaisError, status_of
 from yais.rpc.completion_queue import CoreServer, MetadataItem, ServerCall, seconds_left
 from yais.rpc.executor import Executor
 
@@ -40,6 +40,17 @@ class ServicerHost:
         self._threads = threads
         self._max_queue = max_queue
         self._pool: ThreadPool | None = None
+        self._live: set[_Rpc] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls being served, those that wait for a thread included."""
+        return len(self._live)
+
+    def service_names(self) -> list[str]:
+        """Full names of the mounted services, as far as their handlers tell."""
+        named = [handler for handler in self._handlers if isinstance(handler, grpc.ServiceRpcHandler)]
+        return list(dict.fromkeys(str(handler.service_name()) for handler in named))
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Mount handlers, as generated code does."""
@@ -64,9 +75,9 @@ class ServicerHost:
             if not event.success:
                 executor.vacate()
                 return
-            self._serve(_Rpc(ServerCall(event), executor))
             if not server.request(None, executor.queue, arrived):
                 executor.vacate()
+            self._serve(_Rpc(ServerCall(event), executor, self._live))
 
         executor.occupy()
         if not server.request(None, executor.queue, arrived):
@@ -75,7 +86,7 @@ class ServicerHost:
     def _serve(self, rpc: _Rpc) -> None:
         try:
             handler = self._find(rpc)
-        except Exception as error:
+        except BaseException as error:
             _log.exception("looking for the handler of %s", rpc.method)
             rpc.end(*status_of(error))
             return
@@ -99,10 +110,11 @@ class ServicerHost:
 def _run(rpc: _Rpc, handler: Any) -> None:
     """Serve one call to its end, on a thread of the pool."""
     context = _ServicerContext(rpc)
-    decode = handler.request_deserializer or bytes
-    encode = handler.response_serializer or bytes
+    encode = _encoder(rpc, handler)
     try:
-        request: Any = _requests(rpc, decode)
+        if not rpc.active:  # cancelled while it waited for the thread
+            return
+        request: Any = _requests(rpc, handler.request_deserializer or bytes)
         if not handler.request_streaming:
             request = next(request, None)
             if request is None:
@@ -123,12 +135,8 @@ def _run(rpc: _Rpc, handler: Any) -> None:
     except _Abort:
         context.finish(None)
     except BaseException as error:
-        if not rpc.active:
-            return
-        code, details = status_of(error)
-        if code is Code.UNKNOWN:
-            _log.exception("%s raised", rpc.method)
-        rpc.end(code, f"Exception calling application: {details}", context.trailing_metadata())
+        if rpc.active:
+            context.fail(error)
 
 
 def _run_non_blocking(
@@ -145,6 +153,22 @@ def _run_non_blocking(
     behaviour(request, context, send_response_callback=send)
 
 
+def _encoder(rpc: _Rpc, handler: Any) -> Callable[[Any], bytes]:
+    serialize = handler.response_serializer or bytes
+
+    def encode(reply: Any) -> bytes:
+        try:
+            message = serialize(reply)
+            if type(message) is bytes:
+                return message
+            raise TypeError(f"the serializer returned {type(message).__name__}, expected bytes")
+        except BaseException as error:
+            _log.exception("%s: cannot encode a reply", rpc.method)
+            raise Internal("Failed to serialize response!") from error
+
+    return encode
+
+
 def _behaviour(handler: Any) -> Any:
     request = "stream" if handler.request_streaming else "unary"
     reply = "stream" if handler.response_streaming else "unary"
@@ -153,7 +177,15 @@ def _behaviour(handler: Any) -> Any:
 
 def _requests(rpc: _Rpc, decode: Callable[[bytes], Any]) -> Iterator[Any]:
     while (message := rpc.receive()) is not None:
-        yield decode(message)
+        try:
+            request = decode(message)
+        except BaseException as error:
+            raise Internal("Exception deserializing request!") from error
+        yield request
+
+
+class _Cancelled(grpc.RpcError):
+    """Ends a servicer method that reads the requests of a cancelled call, as grpcio does."""
 
 
 class _Abort(Exception):
@@ -166,13 +198,14 @@ class _Rpc:
     Also a `grpc.HandlerCallDetails`: method and metadata.
     """
 
-    def __init__(self, call: ServerCall, executor: Executor) -> None:
+    def __init__(self, call: ServerCall, executor: Executor, live: set[_Rpc]) -> None:
         self.call = call
         self.method = call.method
         self.invocation_metadata = call.metadata
         self.active = True
         self.headers_sent = False
         self._executor = executor
+        self._live = live
         self._changed = threading.Condition()
         self._callbacks: list[Callable[[], None]] = []
         self._ended = False
@@ -180,6 +213,7 @@ class _Rpc:
         self._unsent: list[bytes] = []
         self._end_wanted: tuple[Code, str, Sequence[MetadataItem], bytes | None] | None = None
         self._due = 2  # the close and the status
+        live.add(self)
         executor.occupy()
         call.receive_close(self._on_close)
 
@@ -191,19 +225,33 @@ class _Rpc:
             return True
 
     def receive(self) -> bytes | None:
-        """Wait for the next message; None when there is none left. The call's deadline bounds the wait."""
+        """Wait for the next message; None when there is none left. The call's deadline bounds the wait.
+
+        Raises
+        ------
+        grpc.RpcError
+            The call is over: a request stream that was cut short must not look like a whole one.
+        """
         box: list[bytes | None] = []
 
         def done(message: bytes | None) -> None:
+            if message is None:
+                # A cancelled call, too, has no more messages; that it is cancelled is the next event.
+                self._executor.when_drained(lambda: deliver(None))
+            else:
+                deliver(message)
+
+        def deliver(message: bytes | None) -> None:
             with self._changed:
                 box.append(message)
                 self._changed.notify_all()
 
         with self._changed:
+            if self.active:
+                self.call.receive_message(done)
+                self._changed.wait_for(lambda: bool(box) or not self.active)
             if not self.active:
-                return None
-            self.call.receive_message(done)
-            self._changed.wait_for(lambda: bool(box))
+                raise _Cancelled
         return box[0]
 
     def send(self, message: bytes) -> bool:
@@ -223,9 +271,8 @@ class _Rpc:
     def _send(self, message: bytes) -> bool:
         if not self.active or self._ended:
             return False
-        self._sending = True
-        headers, self.headers_sent = not self.headers_sent, True
-        self.call.send_message(message, headers=headers, done=self._on_sent)
+        self.call.send_message(message, headers=not self.headers_sent, done=self._on_sent)
+        self._sending = self.headers_sent = True
         return True
 
     def send_initial_metadata(self, metadata: Sequence[MetadataItem]) -> None:
@@ -233,9 +280,8 @@ class _Rpc:
             if self.headers_sent:
                 raise ValueError("Initial metadata no longer allowed!")
             if self.active:
-                self.headers_sent = True
-                self._sending = True
                 self.call.send_initial_metadata(metadata, self._on_sent)
+                self._sending = self.headers_sent = True
 
     def end(
         self, code: Code, details: str, trailing: Sequence[MetadataItem] = (), message: bytes | None = None
@@ -260,13 +306,15 @@ class _Rpc:
     def _on_sent(self, success: bool) -> None:
         with self._changed:
             self._sending = False
-            if self._unsent and success:
+            if not (success and self.active):
+                self._unsent.clear()
+            if self._unsent:
                 self._send(self._unsent.pop(0))
             elif self._end_wanted is not None:
                 self._end()
             self._changed.notify_all()
 
-    def _on_close(self, cancelled: bool) -> None:
+    def _on_close(self, _cancelled: bool) -> None:
         with self._changed:
             self.active = False
             callbacks, self._callbacks = self._callbacks, []
@@ -274,10 +322,9 @@ class _Rpc:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:
+            except BaseException:
                 _log.exception("a callback of %s raised", self.method)
-        if cancelled:
-            self.end(Code.CANCELLED, "Cancelled")
+        self.end(Code.CANCELLED, "Cancelled")  # unless it was ended: then this is the end's echo
         self._release()
 
     def _on_ended(self, _event: Any) -> None:
@@ -286,6 +333,7 @@ class _Rpc:
     def _release(self) -> None:
         self._due -= 1  # both on the executor's thread
         if not self._due:
+            self._live.discard(self)
             self._executor.vacate()
 
 
@@ -304,6 +352,15 @@ class _ServicerContext(grpc.ServicerContext):
     def finish(self, message: bytes | None) -> None:
         code = Code.OK if self._code is None else Code(self._code.value[0])
         self._rpc.end(code, self._details, self._trailing, message)
+
+    def fail(self, error: BaseException) -> None:
+        code, details = status_of(error)
+        if not isinstance(error, YaisError):
+            _log.error("%s raised", self._rpc.method, exc_info=error)
+            details = f"Exception calling application: {details}"
+        if self._code is not None and not self.ok():  # what the method said before it raised
+            code, details = Code(self._code.value[0]), self._details or details
+        self._rpc.end(code, details, self._trailing)
 
     def is_active(self) -> bool:
         return self._rpc.active
@@ -332,6 +389,12 @@ class _ServicerContext(grpc.ServicerContext):
 
     def auth_context(self) -> Mapping[str, Any]:
         return {}
+
+    def set_compression(self, compression: Any) -> None:
+        """Ignore: what is sent is not compressed."""
+
+    def disable_next_message_compression(self) -> None:
+        """Ignore: what is sent is not compressed."""
 
     def send_initial_metadata(self, initial_metadata: Any) -> None:
         self._rpc.send_initial_metadata(initial_metadata)

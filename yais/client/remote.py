@@ -1,0 +1,220 @@
+"""Models of a remote server, with the surface that local ones have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, cast
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from yais.core.future import Future
+from yais.core.tensor import DataType, TensorSpec
+from yais.errors import Code, InvalidArgument, YaisError, error_of
+from yais.protocol import kserve_pb2 as pb
+from yais.protocol.tensor_codec import bf16_to_float32, decode, encode, float32_to_bf16
+
+__all__ = ["InferRemoteRunner", "RemoteInferenceManager"]
+
+Array = npt.NDArray[Any]
+
+_SERVICE = "/inference.GRPCInferenceService/"
+_UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
+
+class RemoteInferenceManager:
+    """The models of a KServe v2 server (yais, Triton). Thread-safe; a context manager.
+
+    Parameters
+    ----------
+    address
+        "host:port".
+    timeout
+        Seconds any call may take, unless `infer` is told otherwise.
+
+    Examples
+    --------
+    >>> with RemoteInferenceManager("localhost:8001") as manager:
+    ...     digits = manager.infer_runner("digits")
+    ...     digits.infer(image=images).get()["probabilities"]
+    """
+
+    def __init__(self, address: str, *, timeout: float = 30.0) -> None:
+        self.address = address
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(address, options=_UNLIMITED)
+
+    def server_ready(self) -> bool:
+        """Whether the server takes inference requests; False when it cannot be reached."""
+        try:
+            reply = self._call("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse)
+        except YaisError as error:
+            if error.code is Code.UNAVAILABLE:
+                return False
+            raise
+        return bool(reply.ready)
+
+    def infer_runner(self, name: str, version: str = "") -> InferRemoteRunner:
+        """Return a runner for a model, asking the server what it takes and gives.
+
+        Raises
+        ------
+        YaisError
+            What the server answers: NotFound for an unknown model, Unavailable for one not ready or a
+            server that cannot be reached.
+        """
+        metadata = self._call(
+            "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version), pb.ModelMetadataResponse
+        )
+        config = self._call(
+            "ModelConfig", pb.ModelConfigRequest(name=name, version=version), pb.ModelConfigResponse
+        )
+        infer = self._method("ModelInfer", pb.ModelInferResponse)
+        return InferRemoteRunner(infer, metadata, config.config.max_batch_size, version, self._timeout)
+
+    def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        """Return the manager itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _method(self, rpc: str, response: type[Any]) -> Any:
+        return self._channel.unary_unary(
+            _SERVICE + rpc,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response.FromString,
+        )
+
+    def _call(self, rpc: str, request: Any, response: type[Any]) -> Any:
+        try:
+            return self._method(rpc, response)(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise _translated(error) from None
+
+
+class InferRemoteRunner:
+    """One model of a remote server. Thread-safe; made by `RemoteInferenceManager.infer_runner`."""
+
+    def __init__(
+        self,
+        infer: Any,
+        metadata: pb.ModelMetadataResponse,
+        max_batch_size: int,
+        version: str,
+        timeout: float,
+    ) -> None:
+        self.name = metadata.name
+        self._infer = infer
+        self._version = version
+        self._timeout = timeout
+        self._max_batch_size = max_batch_size
+        self._inputs = {tensor.name: _spec(tensor) for tensor in metadata.inputs}
+        self._outputs = {tensor.name: _spec(tensor) for tensor in metadata.outputs}
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(map(str, self._inputs.values()))
+        outputs = ", ".join(map(str, self._outputs.values()))
+        return f"<InferRemoteRunner {self.name}: ({inputs}) -> ({outputs})>"
+
+    def input_bindings(self) -> dict[str, TensorSpec]:
+        """Return what the model takes; a leading -1 is the batch of a batching model."""
+        return dict(self._inputs)
+
+    def output_bindings(self) -> dict[str, TensorSpec]:
+        """Return what the model gives."""
+        return dict(self._outputs)
+
+    def max_batch_size(self) -> int:
+        """Return the largest batch of one request; 0 for a model without a batch dimension."""
+        return self._max_batch_size
+
+    def infer(self, *, timeout: float | None = None, **inputs: npt.ArrayLike) -> Future[dict[str, Array]]:
+        """Send a request; returns at once.
+
+        Parameters
+        ----------
+        timeout
+            Seconds for this request.
+        inputs
+            An array for each input, of the model's type or one that converts to it without loss of kind.
+
+        Returns
+        -------
+        Future
+            Of a dict of arrays by output name; it fails with the `YaisError` of the server's status.
+
+        Raises
+        ------
+        InvalidArgument
+            An input is unknown or missing.
+        """
+        request = self._request(inputs)
+        future: Future[dict[str, Array]] = Future()
+        call = self._infer.future(request, timeout=self._timeout if timeout is None else timeout)
+
+        def done(call: Any) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(_arrays(call.result()))
+            except grpc.RpcError as error:
+                future.set_exception(_translated(error))
+            except Exception as error:
+                future.set_exception(error)
+
+        call.add_done_callback(done)
+        future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
+        return future
+
+    def _request(self, inputs: Mapping[str, npt.ArrayLike]) -> pb.ModelInferRequest:
+        if inputs.keys() != self._inputs.keys():
+            raise InvalidArgument(
+                f"got inputs {sorted(inputs)} for model '{self.name}', expected {sorted(self._inputs)}"
+            )
+        request = pb.ModelInferRequest(model_name=self.name, model_version=self._version)
+        for name, spec in self._inputs.items():
+            array = _converted(np.asarray(inputs[name]), spec)
+            request.inputs.add(name=name, datatype=spec.datatype.value, shape=array.shape)
+            request.raw_input_contents.append(bytes(encode(array)))
+        return request
+
+
+def _converted(array: Array, spec: TensorSpec) -> Array:
+    if spec.datatype is DataType.BYTES:
+        return array if array.dtype.kind in "OSU" else array.astype(np.object_)
+    if spec.datatype is DataType.BF16:
+        return float32_to_bf16(array)
+    try:
+        return array.astype(spec.datatype.numpy, casting="same_kind", copy=False)
+    except TypeError:
+        raise InvalidArgument(
+            f"got an array of {array.dtype} for input '{spec.name}', expected {spec.datatype.value}"
+        ) from None
+
+
+def _arrays(response: pb.ModelInferResponse) -> dict[str, Array]:
+    arrays = {}
+    for output, data in zip(response.outputs, response.raw_output_contents, strict=True):
+        datatype = DataType(output.datatype)
+        array = decode(datatype, tuple(output.shape), data)
+        arrays[output.name] = bf16_to_float32(array) if datatype is DataType.BF16 else array
+    return arrays
+
+
+def _spec(tensor: pb.ModelMetadataResponse.TensorMetadata) -> TensorSpec:
+    return TensorSpec(tensor.name, DataType(tensor.datatype), tuple(tensor.shape))
+
+
+def _translated(error: grpc.RpcError) -> YaisError:
+    call = cast(grpc.Call, error)
+    return error_of(Code(call.code().value[0]), call.details() or "")

@@ -1,0 +1,102 @@
+"""Model directories: where in a repository a model keeps what.
+
+<repository>/<model>/config.pbtxt        optional
+<repository>/<model>/<label file>        optional, named by the configuration
+<repository>/<model>/<version>/model.onnx
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from yais.errors import InvalidArgument, NotFound
+
+__all__ = ["ModelDirectory", "find_models"]
+
+_VERSION = re.compile(r"[1-9][0-9]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDirectory:
+    """One model's directory."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """Its configuration file, which need not exist."""
+        return self.path / "config.pbtxt"
+
+    def versions(self) -> list[int]:
+        """Return the versions, ascending. Names that are no positive numbers are no versions."""
+        return sorted(
+            int(entry.name)
+            for entry in self.path.iterdir()
+            if _VERSION.fullmatch(entry.name) and entry.is_dir()
+        )
+
+    def latest_version(self) -> int:
+        """Return the highest version. Raises NotFound when there is none."""
+        versions = self.versions()
+        if not versions:
+            raise NotFound(
+                f"at least one version must be available under the version policy of model '{self.name}': "
+                f"{self.path} has no directory named by a positive number"
+            )
+        return versions[-1]
+
+    def file(self, version: int, name: str) -> Path:
+        """Return a file of a version. Raises NotFound when it does not exist."""
+        path = self.path / str(version) / name
+        if not path.is_file():
+            raise NotFound(f"failed to load model '{self.name}': {path} does not exist")
+        return path
+
+    def labels(self, name: str) -> list[str]:
+        """Return the lines of a label file.
+
+        Raises
+        ------
+        InvalidArgument
+            It cannot be read, or lies outside the directory.
+        """
+        path = (self.path / name).resolve()
+        if not path.is_relative_to(self.path.resolve()):
+            raise InvalidArgument(f"label file '{name}' of model '{self.name}' lies outside its directory")
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgument(f"cannot read label file '{name}' of '{self.name}': {error}") from None
+
+
+def find_models(roots: Iterable[Path]) -> list[ModelDirectory]:
+    """Return the model directories of repositories, by name.
+
+    Raises
+    ------
+    NotFound
+        A repository is no directory.
+    InvalidArgument
+        Two repositories have a model of the same name.
+    """
+    found: dict[str, ModelDirectory] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise NotFound(f"model repository {root} is not a directory")
+        for path in sorted(root.iterdir()):
+            if not path.is_dir() or path.name.startswith((".", "__")):
+                continue
+            if path.name in found:
+                raise InvalidArgument(
+                    f"model '{path.name}' is in {found[path.name].path.parent} and in {root}"
+                )
+            found[path.name] = ModelDirectory(path)
+    return list(found.values())
