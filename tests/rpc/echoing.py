@@ -59,7 +59,9 @@ class Client:
         eventually(lambda: self.server.in_flight == 0)
 
 
-def echo_service(context: type[yais.Context[Any, Any, Any]], *, contexts: int = 4, **options: Any) -> yais.Service:
+def echo_service(
+    context: type[yais.Context[Any, Any, Any]], *, contexts: int = 4, **options: Any
+) -> yais.Service:
     """Make a service in which `context` serves `Say`."""
     service = yais.Service(DESCRIPTOR.services_by_name["Echo"])
     service.register("Say", context, contexts=contexts, **options)

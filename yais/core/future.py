@@ -71,6 +71,14 @@ class Future(concurrent.futures.Future[T]):
         """Whether the work has begun and can no longer be cancelled."""
         return self._state == _RUNNING
 
+    def result(self, timeout: float | None = None) -> T:
+        """Return the result, waiting up to `timeout` seconds for it; raise the error if there is one."""
+        if self._state == _FINISHED:  # nothing to wait for, so no condition to make
+            if self._exception is not None:
+                raise self._exception
+            return self._result  # type: ignore[return-value]
+        return super().result(timeout)
+
     def cancel(self) -> bool:
         """Cancel the work if it has not begun; return whether the future is cancelled now."""
         with self._lock:

@@ -108,6 +108,7 @@ class OnnxEngine:
             )
         except Exception as error:  # its exceptions have no common base but this
             raise InvalidArgument(f"ONNX Runtime cannot load the model: {error}") from None
+        self._run_options = ort.RunOptions()  # given along, or each run makes its own
         self.inputs = tuple(_spec(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_spec(argument) for argument in self._session.get_outputs())
         self.select([spec.name for spec in self.inputs], [spec.name for spec in self.outputs])
@@ -130,9 +131,8 @@ class OnnxEngine:
             return self._execute_values(inputs)
         if self._has_strings:
             return self._execute_strings(inputs)
-        outputs: list[Array] = self._session.run(
-            self._output_names, dict(zip(self._input_names, inputs, strict=True))
-        )
+        feed = dict(zip(self._input_names, inputs, strict=True))
+        outputs: list[Array] = self._session.run(self._output_names, feed, self._run_options)
         return outputs
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from yais.inference.layout import Signature
 from yais.inference.pace import Pace
 from yais.inference.request import InferResponse, ResponseForm
 from yais.inference.scheduling.queue import Batch, CloseReason
-from yais.inference.statistics import BatchTimes, ModelStatistics
+from yais.inference.statistics import BatchRecord, ModelStatistics
 from yais.lane import Lane
 from yais.memory.arena import Arena
 
@@ -118,12 +118,9 @@ class Runner:
         full = (job.size, *shape) if self.signature.max_batch else shape
         return TensorSpec(spec.name, spec.datatype, full)
 
-    def record(self, batch: Batch[Job], jobs: Sequence[Job], times: BatchTimes) -> None:
+    def record(self, record: BatchRecord) -> None:
         """Count a batch that succeeded."""
-        received = [job.request.received for job in jobs]
-        queued = [job.queued for job in jobs]
-        size = sum(job.size for job in jobs)
-        self._statistics.record_batch(size, batch.reason, received, queued, times)
+        self._statistics.record_batch(record)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """Count a request that failed, and complete its future."""
@@ -134,13 +131,24 @@ class Runner:
 class _Run:
     """One batch on its way."""
 
-    __slots__ = ("_batch", "_executed", "_inputs", "_jobs", "_outputs", "_runner", "_staging", "_times")
+    __slots__ = (
+        "_batch",
+        "_executed",
+        "_inputs",
+        "_jobs",
+        "_outputs",
+        "_runner",
+        "_size",
+        "_staging",
+        "_times",
+    )
 
     def __init__(self, runner: Runner, batch: Batch[Job], executed: Callable[[], None]) -> None:
         self._runner = runner
         self._batch = batch
         self._executed = executed
         self._jobs: list[Job] = []
+        self._size = 0
         self._inputs: list[Array] = []
         self._outputs: list[Array] | None = None
         self._staging: Lease[Arena] | None = None
@@ -148,14 +156,18 @@ class _Run:
 
     def pre(self) -> None:
         # From here on the jobs can no longer be cancelled.
-        self._jobs = [job for job in self._batch.items if job.future.set_running_or_notify_cancel()]
-        self._times.append(monotonic())
+        self._claim([job for job in self._batch.items if job.future.set_running_or_notify_cancel()])
         if not self._jobs:
             return
         try:
             self._inputs = self._gather()
         except Exception as error:
             self._fail(error)
+
+    def _claim(self, jobs: list[Job]) -> None:
+        self._jobs = jobs
+        self._size = sum([job.size for job in jobs])
+        self._times.append(monotonic())
 
     def execute(self) -> None:
         try:
@@ -173,7 +185,7 @@ class _Run:
         outputs = runner.engine.execute(self._inputs)
         end = monotonic()
         self._times += (start, end)
-        runner.pace.observe(self._batch.size, end - start)
+        runner.pace.observe(self._size, end - start)
         self._outputs = [self._checked(index, array) for index, array in enumerate(outputs)]
 
     def post(self) -> None:
@@ -204,7 +216,7 @@ class _Run:
                 end = offset + len(part)
                 piece[offset:end] = part  # type: ignore[assignment]
                 offset = end
-            shape = (sum(job.size for job in jobs), *jobs[0].layout.shapes[index][1:])
+            shape = (self._size, *jobs[0].layout.shapes[index][1:])
             gathered.append(np.frombuffer(piece, spec.datatype.numpy).reshape(shape))
         return gathered
 
@@ -221,12 +233,11 @@ class _Run:
     def _checked(self, index: int, array: Array) -> Array:
         """Return an output as it can be cut: contiguous, and with one row per item."""
         signature = self._runner.signature
-        expected = sum(job.size for job in self._jobs)
-        if signature.max_batch and (not array.ndim or array.shape[0] != expected):
+        if signature.max_batch and (not array.ndim or array.shape[0] != self._size):
             name = signature.outputs[index].name
             raise Internal(
                 f"model '{signature.name}' returned output '{name}' of shape {list(array.shape)} "
-                f"for a batch of {expected}"
+                f"for a batch of {self._size}"
             )
         return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
@@ -245,11 +256,23 @@ class _Run:
             data = [contents[index][offset * rows[index] : end * rows[index]] for index in job.layout.outputs]
             responses.append(InferResponse(runner.form(job, shapes), job.request.id, data))
             offset = end
-        # Counted before anybody can see an answer, so that whoever has one finds it in the statistics.
-        start, infer_start, infer_end = self._times
-        runner.record(self._batch, jobs, BatchTimes(start, infer_start, infer_end, monotonic()))
+        # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
+        runner.record(self._record(jobs))
         for job, response in zip(jobs, responses, strict=True):
             job.future.set_result(response)
+
+    def _record(self, jobs: list[Job]) -> BatchRecord:
+        input_start, infer_start, infer_end = self._times
+        return BatchRecord(
+            self._size,
+            self._batch.reason,
+            [job.request.received for job in jobs],
+            [job.queued for job in jobs],
+            input_start,
+            infer_start,
+            infer_end,
+            monotonic(),
+        )
 
     def _retry(self, error: Exception) -> None:
         """Run the requests of a failed batch one by one; a single one has failed for good."""
@@ -260,8 +283,7 @@ class _Run:
             return
         for job in jobs:
             single = _Run(self._runner, Batch((job,), job.size, CloseReason.IDLE), _nothing)
-            single._jobs = [job]
-            single._times = [monotonic()]
+            single._claim([job])
             single._inputs = [
                 _view(spec, job, index) for index, spec in enumerate(self._runner.signature.inputs)
             ]
@@ -293,8 +315,10 @@ def _view(spec: TensorSpec, job: Job, index: int) -> Array:
 
 def _contents(array: Array) -> memoryview | Array:
     """Return an output's bytes, or its elements if it is one of BYTES."""
-    flat: Any = array.reshape(-1)
-    return flat if array.dtype.hasobject else memoryview(flat.view(np.uint8))
+    if array.dtype.hasobject:
+        return array.reshape(-1)
+    # memoryview refuses to cast what has no elements.
+    return memoryview(array).cast("B") if array.size else memoryview(b"")  # type: ignore[arg-type]
 
 
 def _row_size(contents: memoryview | Array, array: Array, *, batching: bool) -> int:

@@ -77,7 +77,7 @@ class Scheduler:
     def _flush(self) -> None:
         """Run what is ready, on this thread if it is short. Only on a dispatcher's thread."""
         self._flush_wanted = False
-        while (batch := self._take()) is not None:
+        while len(self._queue) and (batch := self._take()) is not None:
             if self._runner.pace.short(batch.size):
                 self._runner.run(batch)
                 self._give_back()
@@ -87,7 +87,7 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         """Start what is ready on the lane's threads."""
-        while (batch := self._take()) is not None:
+        while len(self._queue) and (batch := self._take()) is not None:
             self._runner.start(batch, self._on_executed)
         self._set_timer()
 
@@ -105,7 +105,7 @@ class Scheduler:
     def _take(self) -> Batch[Job] | None:
         # Instance and batch in one step: taken apart, a job could be left behind with nobody to wake it.
         with self._lock:
-            batch = self._queue.take(monotonic()) if self._free and len(self._queue) else None
+            batch = self._queue.take(monotonic()) if self._free else None
             if batch is not None:
                 self._free -= 1
             dead = self._queue.reap()
@@ -114,6 +114,8 @@ class Scheduler:
         return batch
 
     def _set_timer(self) -> None:
+        if not len(self._queue):
+            return
         with self._lock:
             when = self._queue.wake_at() if self._free else None
             if when is None or (self._wake_at is not None and self._wake_at <= when):

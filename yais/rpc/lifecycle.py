@@ -23,12 +23,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from yais.core.clock import monotonic
-from yais.errors import Code, DeadlineExceeded, YaisError, status_of
+from yais.errors import Code, DeadlineExceeded, YaisError
 from yais.rpc.completion_queue import CoreServer, ServerCall, seconds_left
 from yais.rpc.context import Context
 from yais.rpc.executor import Executor
 from yais.rpc.method import Method
 from yais.rpc.resources import Resources
+from yais.rpc.status import status_of_any
 
 __all__ = ["UnaryLifecycle"]
 
@@ -128,11 +129,11 @@ class UnaryLifecycle:
             return
         try:
             request = method.deserialize(message)
-        except YaisError as error:
-            self._finish(error.code, str(error))
-            return
         except BaseException as error:  # user code ends its own RPC alone, whatever it raises
-            self._finish(Code.INTERNAL, f"{method.path}: cannot decode the request: {error}")
+            code, details = status_of_any(error)
+            if not isinstance(error, YaisError):
+                code, details = Code.INTERNAL, f"{method.path}: cannot decode the request: {details}"
+            self._finish(code, details)
             return
         try:
             context = method.context()
@@ -206,13 +207,10 @@ class UnaryLifecycle:
 
     def _answer(self, answer: Any) -> None:
         try:
-            message = self._method.serialize(answer)
-            if type(message) is not bytes:
-                raise TypeError(f"serialize returned {type(message).__name__}, expected bytes")
+            message = self._method.encode(answer)
         except BaseException as error:
             _log.exception("%s: cannot encode the reply", self._method.path)
-            got, expected = type(answer).__name__, self._method.reply_name
-            details = f"{self._method.path}: cannot encode the reply: got {got}, expected {expected}: {error}"
+            details = f"{self._method.path}: cannot encode the reply: {status_of_any(error)[1]}"
             self._finish(Code.INTERNAL, details)
             return
         context = self._context
@@ -225,7 +223,7 @@ class UnaryLifecycle:
                 self._live_call().reply(message, self._on_finished)
 
     def _fail(self, error: BaseException) -> None:
-        code, details = status_of(error)
+        code, details = status_of_any(error)
         if code is not Code.CANCELLED and not isinstance(error, YaisError):
             _log.error("%s raised", self._method.path, exc_info=error)
         self._finish(code, details)

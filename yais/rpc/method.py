@@ -36,7 +36,18 @@ class Method:
     serialize: Callable[[Any], bytes]
     reply_type: type | None
 
-    @property
-    def reply_name(self) -> str:
-        """What `execute` should have returned, for error messages."""
-        return "another type" if self.reply_type is None else self.reply_type.__name__
+    def encode(self, answer: Any) -> bytes:
+        """Return the bytes of an answer.
+
+        Raises
+        ------
+        TypeError
+            The answer is of another type than `reply_type`: any protobuf message can be written, but not
+            any can be read as this one. Or `serialize` returned something else than bytes.
+        """
+        if self.reply_type is not None and type(answer) is not self.reply_type:
+            raise TypeError(f"got {type(answer).__name__}, expected {self.reply_type.__name__}")
+        message = self.serialize(answer)
+        if type(message) is not bytes:
+            raise TypeError(f"serialize returned {type(message).__name__}, expected bytes")
+        return message

@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 import grpc
 
 from yais.core.thread_pool import ThreadPool
-from yais.errors import Code, Internal, ResourceExhausted, YaisError, status_of
+from yais.errors import Code, Internal, ResourceExhausted, YaisError
 from yais.rpc.completion_queue import CoreServer, MetadataItem, ServerCall, seconds_left
 from yais.rpc.executor import Executor
+from yais.rpc.status import status_of_any
 
 __all__ = ["ServicerHost"]
 
@@ -88,7 +89,7 @@ class ServicerHost:
             handler = self._find(rpc)
         except BaseException as error:
             _log.exception("looking for the handler of %s", rpc.method)
-            rpc.end(*status_of(error))
+            rpc.end(*status_of_any(error))
             return
         if handler is None:
             rpc.end(Code.UNIMPLEMENTED, f"Method not found: {rpc.method}")
@@ -354,7 +355,7 @@ class _ServicerContext(grpc.ServicerContext):
         self._rpc.end(code, self._details, self._trailing, message)
 
     def fail(self, error: BaseException) -> None:
-        code, details = status_of(error)
+        code, details = status_of_any(error)
         if not isinstance(error, YaisError):
             _log.error("%s raised", self._rpc.method, exc_info=error)
             details = f"Exception calling application: {details}"

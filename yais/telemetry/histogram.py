@@ -1,14 +1,15 @@
 """A histogram cheap enough to observe every request.
 
-prometheus-client's own takes about a microsecond and a lock for each observation (measured by its
-reference benchmark: 0.8 us with a bound child); this one takes a quarter of that and is read when
-Prometheus asks (`yais.telemetry.metrics`).
+prometheus-client's own takes 0.8 us and a lock for each observation (reference measurement, bound
+child). This one takes many observations at once and is read when Prometheus asks.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = ["Histogram"]
 
@@ -29,23 +30,22 @@ class Histogram:
         Of all observed values.
     """
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("_bounds", "bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
-        self.counts = [0] * (len(self.bounds) + 1)
+        self._bounds = np.array(self.bounds)
+        self.counts = np.zeros(len(self.bounds) + 1, np.int64)
         self.sum = 0.0
 
-    def observe(self, value: float, count: int = 1) -> None:
-        """Count `count` observations of a value."""
-        self.counts[bisect_left(self.bounds, value)] += count
-        self.sum += value * count
+    def observe(self, values: npt.ArrayLike) -> None:
+        """Count one observation of each value."""
+        array = np.asarray(values, np.float64)
+        buckets = np.searchsorted(self._bounds, array)
+        self.counts += np.bincount(buckets, minlength=len(self.counts))
+        self.sum += float(array.sum())
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Return (bound, observations up to it) pairs, as Prometheus counts buckets."""
-        total = 0
-        pairs: list[tuple[str, float]] = []
-        for bound, count in zip((*map(float, self.bounds), "+Inf"), self.counts, strict=True):
-            total += count
-            pairs.append((str(bound), total))
-        return pairs
+        bounds = (*(str(float(bound)) for bound in self.bounds), "+Inf")
+        return list(zip(bounds, self.counts.cumsum().tolist(), strict=True))

@@ -10,10 +10,15 @@ import yais
 
 __all__ = ["main"]
 
-# Loaded when used, so that `yais --help` and the small tools need not import what the server needs.
+# Module, name and one line of help. Loaded when used, so that `yais --help` and the small tools need not
+# import what the server needs.
 _COMMANDS = {
-    "client-sync": ("yais.tools.client_sync", "client_sync"),
-    "serve": ("yais.tools.serve", "serve"),
+    "client-sync": (
+        "yais.tools.client_sync",
+        "client_sync",
+        "Send requests to a model, one at a time, and measure.",
+    ),
+    "serve": ("yais.tools.serve", "serve", "Serve the models of a repository over KServe v2 gRPC."),
 }
 
 
@@ -24,9 +29,14 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        module, name = _COMMANDS[cmd_name]
+        module, name, _ = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        # As the base class does it, but without loading every command.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name][2]) for name in sorted(_COMMANDS)])
 
 
 @click.group(

@@ -17,7 +17,7 @@ __all__ = ["serve"]
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.command(short_help="Serve the models of a repository over KServe v2 gRPC.")
+@click.command()
 @click.option(
     "--model-repository",
     "--model-store",
