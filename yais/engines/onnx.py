@@ -52,12 +52,22 @@ class OnnxOptions:
         Whether independent operators of the graph may run side by side.
     graph_level
         Graph optimisation: -1 none, 1 basic, 2 extended, 99 all.
+
+    Raises
+    ------
+    ValueError
+        There is no such `graph_level`.
     """
 
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     parallel: bool = False
     graph_level: int = 99
+
+    def __post_init__(self) -> None:
+        if self.graph_level not in _GRAPH_LEVELS:
+            expected = ", ".join(map(str, _GRAPH_LEVELS))
+            raise ValueError(f"got graph_level={self.graph_level}, expected one of {expected}")
 
     def session_options(self) -> Any:
         """Return them as ONNX Runtime takes them."""
@@ -109,9 +119,10 @@ class OnnxEngine:
         except Exception as error:  # its exceptions have no common base but this
             raise InvalidArgument(f"ONNX Runtime cannot load the model: {error}") from None
         self._run_options = ort.RunOptions()  # given along, or each run makes its own
-        self.inputs = tuple(_spec(argument) for argument in self._session.get_inputs())
-        self.outputs = tuple(_spec(argument) for argument in self._session.get_outputs())
-        self.select([spec.name for spec in self.inputs], [spec.name for spec in self.outputs])
+        self.select(
+            [argument.name for argument in self._session.get_inputs()],
+            [argument.name for argument in self._session.get_outputs()],
+        )
         datatypes = {spec.datatype for spec in (*self.inputs, *self.outputs)}
         self._has_strings = DataType.BYTES in datatypes
         self._has_bfloat16 = DataType.BF16 in datatypes
@@ -119,11 +130,16 @@ class OnnxEngine:
             raise InvalidArgument("the model has both string and bfloat16 tensors, expected at most one kind")
 
     def select(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """Fix the order of inputs and outputs; see `Engine`."""
-        specs = {spec.name: spec for spec in (*self.inputs, *self.outputs)}
+        """Fix the order of inputs and outputs; see `Engine`. Raises InvalidArgument."""
+        takes = {argument.name: _spec(argument) for argument in self._session.get_inputs()}
+        gives = {argument.name: _spec(argument) for argument in self._session.get_outputs()}
+        if sorted(inputs) != sorted(takes):
+            raise InvalidArgument(f"got inputs {list(inputs)}, expected {list(takes)} in any order")
+        if not gives.keys() >= set(outputs):
+            raise InvalidArgument(f"got outputs {list(outputs)}, expected some of {list(gives)}")
         self._input_names, self._output_names = list(inputs), list(outputs)
-        self.inputs = tuple(specs[name] for name in inputs)
-        self.outputs = tuple(specs[name] for name in outputs)
+        self.inputs = tuple(takes[name] for name in inputs)
+        self.outputs = tuple(gives[name] for name in outputs)
 
     def execute(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """Run the model; see `Engine`."""
@@ -149,7 +165,12 @@ class OnnxEngine:
             encoding = "latin-1"
             feed = [_text(array, encoding) for array in inputs]
         outputs = self._session.run(self._output_names, dict(zip(self._input_names, feed, strict=True)))
-        return [_bytes(array, encoding) for array in outputs]
+        try:
+            return [_bytes(array, encoding) for array in outputs]
+        except UnicodeEncodeError:
+            raise InvalidArgument(
+                "the request has BYTES that are not UTF-8, and the model adds text that is not Latin-1"
+            ) from None
 
     def _execute_values(self, inputs: Sequence[Array]) -> Sequence[Array]:
         # numpy has no bfloat16, so these tensors go in and out as their bits.

@@ -6,6 +6,7 @@ depends on the form is in it. The texts of the errors are Triton's (kserve-v2.md
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from yais.inference.request import InferRequest, TensorData
 
 __all__ = ["Layout", "Signature"]
 
-_MAX_ELEMENTS = (1 << 63) - 1  # what an int64 can count, as Triton has it
+_MAX_BYTES = (1 << 63) - 1  # what an int64 can count, as Triton has it
 
 _BATCH_NOTE = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
@@ -116,10 +117,10 @@ class Signature:
                     f"input byte size mismatch for input '{spec.name}' for model '{self.name}'. "
                     f"Expected {expected}, got {got}"
                 )
-            raise InvalidArgument(
-                f"unexpected number of string elements {got} for inference input '{spec.name}' "
-                f"for model '{self.name}', expecting {expected}"
-            )
+            which = f"for inference input '{spec.name}' for model '{self.name}'"
+            if got < expected:
+                raise InvalidArgument(f"expected {expected} string elements {which}, got {got}")
+            raise InvalidArgument(f"unexpected number of string elements {got} {which}, expecting {expected}")
 
     def _order(self, given: list[str]) -> list[int]:
         expected = [spec.name for spec in self.inputs]
@@ -158,7 +159,8 @@ class Signature:
                 f"unexpected shape for input '{got.name}' for model '{self.name}'. "
                 f"Expected {_shape(wanted)}, got {_shape(got.shape)}.{note}"
             )
-        if got.elements * max(got.datatype.size, 1) > _MAX_ELEMENTS:
+        # Counted without dimensions of no size, as numpy counts: no array could have such a shape.
+        if math.prod(size or 1 for size in got.shape) * got.datatype.numpy.itemsize > _MAX_BYTES:
             raise InvalidArgument(
                 f"shape {_shape(got.shape)} of input '{got.name}' for model '{self.name}' "
                 "causes total element count to exceed maximum size of 2^63-1 bytes"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 from yais.core.clock import monotonic
-from yais.core.dispatcher import current_dispatcher
+from yais.core.dispatcher import Dispatcher, current_dispatcher
 from yais.core.timer import Timer
 from yais.inference.job import Job
 from yais.inference.runner import Runner
@@ -41,7 +41,7 @@ class Scheduler:
         self._free = instances
         self._instances = instances
         self._idle = threading.Condition(self._lock)
-        self._flush_wanted = False
+        self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
 
     def __repr__(self) -> str:
@@ -63,8 +63,8 @@ class Scheduler:
             self._dispatch()
         elif full:
             self._flush()
-        elif not self._flush_wanted:
-            self._flush_wanted = True
+        elif dispatcher not in self._flushing:
+            self._flushing.add(dispatcher)
             dispatcher.when_drained(self._flush)
 
     def drain(self, timeout: float) -> bool:
@@ -76,7 +76,7 @@ class Scheduler:
 
     def _flush(self) -> None:
         """Run what is ready, on this thread if it is short. Only on a dispatcher's thread."""
-        self._flush_wanted = False
+        self._flushing.discard(current_dispatcher())
         while len(self._queue) and (batch := self._take()) is not None:
             if self._runner.pace.short(batch.size):
                 self._runner.run(batch)

@@ -10,18 +10,18 @@ garbage) is left to protobuf, which has the last word on what is valid.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
-from google.protobuf.message_factory import GetMessageClass
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import Internal, InvalidArgument
 from yais.protocol import kserve_pb2
+from yais.protocol.infer_response import encode_varint
 from yais.protocol.tensor_codec import decode_bytes, objects
 
 __all__ = ["InferMessage", "InputHeader", "OutputHeader", "Parameter", "TensorData", "decode_infer_request"]
@@ -47,7 +47,6 @@ class InputHeader:
 
     spec: TensorSpec
     parameters: dict[str, Value]
-    contents: Any = None  # InferTensorContents, for typed contents only
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,11 +91,12 @@ def decode_infer_request(message: bytes) -> InferMessage:
         It is one that contradicts itself: contents missing, given twice, of the wrong type, or BYTES
         whose lengths do not add up.
     """
+    typed: Sequence[Any] = ()  # for each input an InferTensorContents or None
     try:
         decoded, raw = _walk(message)
     except (_Unexpected, IndexError, UnicodeDecodeError, DecodeError):
-        decoded, raw = _parse(message)
-    _attach_contents(decoded, raw)
+        decoded, raw, typed = _parse(message)
+    _attach_contents(decoded, raw, typed)
     return decoded
 
 
@@ -158,20 +158,21 @@ def _long_length(message: bytes, low: int, position: int) -> tuple[int, int]:
     raise _Unexpected
 
 
-def _parse(message: bytes) -> tuple[InferMessage, list[bytes | memoryview]]:
+def _parse(message: bytes) -> tuple[InferMessage, list[bytes | memoryview], list[Any]]:
     try:
         request = kserve_pb2.ModelInferRequest.FromString(message)
     except DecodeError as error:
         raise Internal(f"cannot decode the ModelInferRequest: {error}") from None
-    decoded = InferMessage(
-        model_name=request.model_name,
-        model_version=request.model_version,
-        id=request.id,
-        parameters=[Parameter(key, parameter_value(value)) for key, value in request.parameters.items()],
-        inputs=[_input(tensor) for tensor in request.inputs],
-        outputs=[_output(tensor) for tensor in request.outputs],
-    )
-    return decoded, list(request.raw_input_contents)
+    raw: list[bytes | memoryview] = list(request.raw_input_contents)
+    typed = [tensor.contents if tensor.HasField("contents") else None for tensor in request.inputs]
+    # What is left once contents and surprises are gone is of the form that the walk handles, and its
+    # headers are found like those of any other request.
+    request.ClearField("raw_input_contents")
+    for tensor in request.inputs:
+        tensor.ClearField("contents")
+    request.DiscardUnknownFields()  # type: ignore[no-untyped-call, unused-ignore]
+    decoded, _ = _walk(request.SerializeToString(deterministic=True))
+    return decoded, raw, typed
 
 
 def _interned(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
@@ -192,30 +193,20 @@ def _interned(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
     return interned
 
 
-_REQUEST: Any = kserve_pb2.ModelInferRequest.DESCRIPTOR
-_ParametersEntry = GetMessageClass(_REQUEST.nested_types_by_name["ParametersEntry"])
-
-
 @_interned
 def _parameter(text: bytes) -> Parameter:
-    entry: Any = _ParametersEntry.FromString(text)
-    return Parameter(entry.key, parameter_value(entry.value))
+    # In a message of its own: one with fields we do not know is no parameter to protobuf.
+    request = kserve_pb2.ModelInferRequest.FromString(b"".join((b"\x22", encode_varint(len(text)), text)))
+    for key, value in request.parameters.items():
+        return Parameter(key, _value(value))
+    raise _Unexpected
 
 
 @_interned
 def _input_header(text: bytes) -> InputHeader:
     tensor = kserve_pb2.ModelInferRequest.InferInputTensor.FromString(text)
     if tensor.HasField("contents"):
-        raise _Unexpected  # not worth keeping: contents differ from request to request
-    return _input(tensor)
-
-
-@_interned
-def _output_header(text: bytes) -> OutputHeader:
-    return _output(kserve_pb2.ModelInferRequest.InferRequestedOutputTensor.FromString(text))
-
-
-def _input(tensor: kserve_pb2.ModelInferRequest.InferInputTensor) -> InputHeader:
+        raise _Unexpected  # not to be kept: contents differ from request to request
     try:
         datatype = DataType(tensor.datatype)
     except ValueError:
@@ -223,42 +214,42 @@ def _input(tensor: kserve_pb2.ModelInferRequest.InferInputTensor) -> InputHeader
         raise InvalidArgument(
             f"inference input '{tensor.name}' data-type is '{tensor.datatype}', which is none of {known}"
         ) from None
-    return InputHeader(
-        TensorSpec(tensor.name, datatype, tuple(tensor.shape)),
-        {key: parameter_value(value) for key, value in tensor.parameters.items()},
-        tensor.contents if tensor.HasField("contents") else None,
-    )
+    return InputHeader(TensorSpec(tensor.name, datatype, tuple(tensor.shape)), _values(tensor.parameters))
 
 
-def _output(tensor: kserve_pb2.ModelInferRequest.InferRequestedOutputTensor) -> OutputHeader:
-    return OutputHeader(
-        tensor.name, {key: parameter_value(value) for key, value in tensor.parameters.items()}
-    )
+@_interned
+def _output_header(text: bytes) -> OutputHeader:
+    output = kserve_pb2.ModelInferRequest.InferRequestedOutputTensor.FromString(text)
+    return OutputHeader(output.name, _values(output.parameters))
 
 
-def parameter_value(parameter: kserve_pb2.InferParameter) -> Value:
+def _values(parameters: Mapping[str, kserve_pb2.InferParameter]) -> dict[str, Value]:
+    return {key: _value(parameter) for key, parameter in parameters.items()}
+
+
+def _value(parameter: kserve_pb2.InferParameter) -> Value:
     """Return the value an InferParameter holds; None if it holds none."""
     choice: str | None = parameter.WhichOneof("parameter_choice")
     value: Value = getattr(parameter, choice) if choice else None
     return value
 
 
-def _attach_contents(decoded: InferMessage, raw: list[bytes | memoryview]) -> None:
+def _attach_contents(decoded: InferMessage, raw: list[bytes | memoryview], typed: Sequence[Any]) -> None:
     data = decoded.data
     model = decoded.model_name
     position = 0
-    for header in decoded.inputs:
+    for index, header in enumerate(decoded.inputs):
         name = header.spec.name
         given = raw[position] if position < len(raw) else None
         if "shared_memory_region" in header.parameters:
             data.append(None)
-        elif header.contents is not None:
+        elif typed and typed[index] is not None:
             if raw:
                 raise InvalidArgument(
                     "contents field must not be specified when using raw_input_contents "
                     f"for '{name}' for model '{model}'"
                 )
-            data.append(_typed(header, model))
+            data.append(_typed(header.spec, typed[index], model))
         elif given is None:
             raise InvalidArgument(
                 f"unable to find data for input tensor '{name}' for model '{model}' in request."
@@ -300,10 +291,9 @@ _TYPED = {
 }
 
 
-def _typed(header: InputHeader, model: str) -> TensorData:
-    spec = header.spec
+def _typed(spec: TensorSpec, contents: Any, model: str) -> TensorData:
     wanted = _TYPED.get(spec.datatype)
-    for descriptor, values in header.contents.ListFields():
+    for descriptor, values in contents.ListFields():
         if descriptor.name != wanted:
             got = next(datatype for datatype, name in _TYPED.items() if name == descriptor.name)
             raise InvalidArgument(

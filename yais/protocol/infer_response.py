@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from yais.core.tensor import TensorSpec
 from yais.protocol import kserve_pb2
 
-__all__ = ["ResponseHead", "encode_infer_response"]
+__all__ = ["ResponseHead", "encode_infer_response", "encode_varint"]
 
 _ID = b"\x1a"  # field 3, length-delimited
 _RAW_OUTPUT = b"\x32"  # field 6, length-delimited
@@ -53,16 +53,17 @@ def encode_infer_response(
     parts: list[bytes | memoryview] = [head.wire]
     if request_id:
         text = request_id.encode()
-        parts += (_ID, _varint(len(text)), text)
+        parts += (_ID, encode_varint(len(text)), text)
     for data in contents:
-        parts += (_RAW_OUTPUT, _varint(len(data)), data)
+        parts += (_RAW_OUTPUT, encode_varint(len(data)), data)
     return b"".join(parts)
 
 
 _SHORT = [bytes((value,)) for value in range(0x80)]
 
 
-def _varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
+    """Return a number as protobuf writes it."""
     if value < 0x80:
         return _SHORT[value]
     encoded = bytearray()

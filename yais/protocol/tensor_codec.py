@@ -7,6 +7,7 @@ uint16, and `bf16_to_float32` and `float32_to_bf16` convert.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from collections.abc import Iterable
@@ -34,11 +35,14 @@ def decode(datatype: DataType, shape: tuple[int, ...], data: bytes | memoryview)
         `data` has not the size that `datatype` and `shape` ask for.
     """
     if datatype is DataType.BYTES:
-        return decode_bytes(data).reshape(shape)
-    array = np.frombuffer(data, datatype.numpy) if len(data) % datatype.size == 0 else None
-    if array is None or array.size != math.prod(shape):
-        raise InvalidArgument(f"got {len(data)} bytes for a {datatype.value} tensor of shape {list(shape)}")
-    return array.reshape(shape)
+        array, got = decode_bytes(data), "elements"
+    else:
+        array, got = np.frombuffer(data, np.uint8), "bytes"
+    # Asked for by itself: reshape would take a -1 as any size.
+    if array.size == math.prod(shape) * (datatype.size or 1) and min(shape, default=0) >= 0:
+        with contextlib.suppress(ValueError):  # no elements, and dimensions that numpy cannot count
+            return array.view(datatype.numpy).reshape(shape)
+    raise InvalidArgument(f"got {array.size} {got} for a {datatype.value} tensor of shape {list(shape)}")
 
 
 def encode(array: Array) -> memoryview:
@@ -85,10 +89,16 @@ def decode_bytes(data: bytes | memoryview) -> Array:
 
 
 def encode_bytes(elements: Iterable[Any]) -> bytes:
-    """Return the wire form of BYTES elements: `bytes`, or text, which is encoded as UTF-8."""
+    """Return the wire form of BYTES elements: `bytes`, or text, which is encoded as UTF-8.
+
+    Raises
+    ------
+    TypeError
+        An element is neither.
+    """
     parts: list[bytes] = []
     for element in elements:
-        text = element.encode() if isinstance(element, str) else bytes(element)
+        text = element.encode() if isinstance(element, str) else element
         parts.append(_LENGTH.pack(len(text)))
         parts.append(text)
     return b"".join(parts)
@@ -103,9 +113,10 @@ def objects(elements: list[bytes]) -> Array:
 
 def bf16_to_float32(array: Array) -> Array:
     """Return the float32 values of BF16 elements held as uint16."""
-    return (array.astype(np.uint32) << 16).view(np.float32)
+    return (array.ravel().astype(np.uint32) << 16).view(np.float32).reshape(array.shape)
 
 
 def float32_to_bf16(array: Array) -> Array:
     """Return float32 values cut to BF16, held as uint16: truncated, not rounded, as Triton's clients do."""
-    return (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    bits = np.asarray(array, np.float32).ravel().view(np.uint32)
+    return (bits >> 16).astype(np.uint16).reshape(array.shape)

@@ -190,9 +190,9 @@ def _check(config: ModelConfig) -> None:
     for field in _fields(config):
         if field not in _SUPPORTED:
             raise InvalidArgument(f"model '{name}' is configured with '{field}', which yais does not support")
-    backend = config.backend or config.platform or "onnxruntime"
-    if backend not in _ONNX:
-        raise InvalidArgument(f"got backend '{backend}' for model '{name}', expected 'onnxruntime'")
+    for field, value in (("backend", config.backend), ("platform", config.platform)):
+        if value and value not in _ONNX:
+            raise InvalidArgument(f"got {field} '{value}' for model '{name}', expected 'onnxruntime'")
     if config.version_policy.latest.num_versions > 1:
         raise InvalidArgument(f"model '{name}' asks for several versions, expected version_policy latest 1")
     if config.max_batch_size < 0:
@@ -209,8 +209,12 @@ def _check(config: ModelConfig) -> None:
             raise InvalidArgument(f"got instance_group count {group.count} for '{name}', expected 1 or more")
     if config.HasField("dynamic_batching"):
         _check_batching(config)
-    for tensor in (*config.input, *config.output):
-        _check_tensor(name, tensor)
+    for tensors in (config.input, config.output):
+        names = [tensor.name for tensor in tensors]
+        for tensor in tensors:
+            _check_tensor(name, tensor)
+            if names.count(tensor.name) > 1:
+                raise InvalidArgument(f"model '{name}', tensor '{tensor.name}' is configured more than once")
 
 
 def _check_batching(config: ModelConfig) -> None:

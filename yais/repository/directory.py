@@ -54,7 +54,17 @@ class ModelDirectory:
         return versions[-1]
 
     def file(self, version: int, name: str) -> Path:
-        """Return a file of a version. Raises NotFound when it does not exist."""
+        """Return a file of a version.
+
+        Raises
+        ------
+        InvalidArgument
+            The name leads out of the directory.
+        NotFound
+            There is no such file.
+        """
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InvalidArgument(f"model file '{name}' of model '{self.name}' lies outside its directory")
         path = self.path / str(version) / name
         if not path.is_file():
             raise NotFound(f"failed to load model '{self.name}': {path} does not exist")

@@ -17,6 +17,7 @@ Tags are callables. `CompletionQueue.poll` takes one event and calls its tag on 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -25,15 +26,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# From grpcio 1.80 on (1.76 did not) a thread of gRPC's own reads the sockets and hands what it read to the queue's thread.
-# Without that experiment, as before, the thread that polls the queue reads them itself: half the CPU time
-# per request and one thread hop less (benchmarks/README.md). gRPC reads the variable when it is first
-# imported, so `yais` has to be imported before `grpc` for this to take effect.
+# From grpcio 1.80 on (1.76 did not) a thread of gRPC's own reads the sockets and hands what it read to the
+# queue's thread. Without that experiment, as before, the thread that polls the queue reads them itself:
+# half the CPU time per request and one thread hop less (benchmarks/README.md). gRPC reads the variable when
+# it is first imported, so `yais` has to be imported before `grpc` for this to take effect.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # noqa: E402
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from yais.errors import Code, Internal  # noqa: E402
+from yais.errors import Code, Internal
 
 __all__ = ["CompletionQueue", "CoreServer", "MetadataItem", "ServerCall"]
 
@@ -225,7 +226,6 @@ class CoreServer:
         self._core = cygrpc.Server(tuple(options), False)  # no xDS
         for queue in queues:
             self._core.register_completion_queue(queue._core)
-        self._shutting_down = False
 
     def add_port(self, address: str) -> int:
         """Bind an address; return the port, or 0 when it cannot be bound."""
@@ -259,14 +259,12 @@ class CoreServer:
 
     def shutdown(self, queue: CompletionQueue, done: Callable[[Any], None]) -> None:
         """Refuse new calls; `done` is called, once, when the last one is over. Later calls do nothing."""
-        if not self._shutting_down:
+        with contextlib.suppress(ValueError):  # the queue is shut down, since this was done long ago
             self._core.shutdown(queue._core, done)
-            self._shutting_down = True
 
     def cancel_all_calls(self) -> None:
-        """End all calls at once, if `shutdown` was called; without effect before."""
-        if self._shutting_down:
-            self._core.cancel_all_calls()
+        """End all calls at once; only after `shutdown`."""
+        self._core.cancel_all_calls()
 
     def destroy(self) -> None:
         """Free the server; only once its shutdown is done."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import queue
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +19,7 @@ from yais.rpc.reflection import enable_reflection
 from yais.rpc.resources import Resources
 from yais.rpc.service import Service
 from yais.rpc.servicers import ServicerHost
+from yais.rpc.signals import Signals
 
 __all__ = ["Server"]
 
@@ -48,7 +46,7 @@ class Server:
     reflection
         Whether to offer server reflection.
     options
-        Further gRPC channel arguments, as (key, value) pairs.
+        Further gRPC channel arguments, as (key, value) pairs; they win over those yais sets itself.
 
     Examples
     --------
@@ -81,7 +79,8 @@ class Server:
         self._grace = grace
         self._drain_delay = drain_delay
         self._reflection = reflection
-        self._options = (*_options(max_message_bytes), *options)
+        # As a dict, since of two arguments with one key gRPC takes the first.
+        self._options = tuple((_options(max_message_bytes) | dict(options)).items())
         self._services: dict[str, Service] = {}
         self._host = ServicerHost()
         self._loop = LoopThread("yais-asyncio")
@@ -92,9 +91,7 @@ class Server:
         self._over = threading.Event()  # no more waiting: every call has ended, or a signal says so
         self._stopped = threading.Event()
         self._clean = True
-        # Numbers of signals, and None once stopped. A handler must not set an event: it may interrupt the
-        # very wait that holds the event's lock.
-        self._wake: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._signals: Signals | None = None
 
     def __repr__(self) -> str:
         state = "stopped" if self._stopped.is_set() else "running" if self._core else "not started"
@@ -218,10 +215,17 @@ class Server:
             raise RuntimeError("run was called on another thread than the main one, which alone gets signals")
         if self._core is None:
             self.start()
-        with self._signals():
-            if self._wake.get() is not None:
-                threading.Thread(target=self._heed_second_signal, name="yais-signals", daemon=True).start()
-            self.stop()
+        with Signals() as signals:
+            self._signals = signals
+            if self._stopped.is_set() or not signals.wait():
+                return
+            second = threading.Thread(target=self._heed_second, args=(signals,), name="yais-signals")
+            second.start()
+            try:
+                self.stop()
+            finally:
+                signals.end()
+                second.join()
 
     def __enter__(self) -> Self:
         """Start; the `with` block's end stops."""
@@ -308,30 +312,19 @@ class Server:
             if self._clean:
                 core.destroy()
             self._stopped.set()
-            self._wake.put(None)
+            if self._signals is not None:
+                self._signals.end()
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def on_signal(number: int, _frame: object) -> None:
-            self._wake.put(number)
-
-        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _heed_second_signal(self) -> None:
-        if self._wake.get() is not None:
+    def _heed_second(self, signals: Signals) -> None:
+        if signals.wait():
             self._over.set()
 
 
-def _options(max_message_bytes: int | None) -> list[tuple[str, Any]]:
+def _options(max_message_bytes: int | None) -> dict[str, Any]:
     limit = -1 if max_message_bytes is None else max_message_bytes
-    return [
-        ("grpc.max_receive_message_length", limit),
-        ("grpc.max_send_message_length", limit),
+    return {
+        "grpc.max_receive_message_length": limit,
+        "grpc.max_send_message_length": limit,
         # Two servers on one port would share its calls at random, which surprises more than it helps.
-        ("grpc.so_reuseport", 0),
-    ]
+        "grpc.so_reuseport": 0,
+    }

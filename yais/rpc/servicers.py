@@ -231,13 +231,14 @@ class _Rpc:
         Raises
         ------
         grpc.RpcError
-            The call is over: a request stream that was cut short must not look like a whole one.
+            The call is over: a request stream that was cut short should not look like a whole one. As
+            with grpcio it may, if core tells of the cancellation later than of the end of the stream.
         """
         box: list[bytes | None] = []
 
         def done(message: bytes | None) -> None:
             if message is None:
-                # A cancelled call, too, has no more messages; that it is cancelled is the next event.
+                # A cancelled call, too, has no more messages; that it is cancelled is mostly the next event.
                 self._executor.when_drained(lambda: deliver(None))
             else:
                 deliver(message)

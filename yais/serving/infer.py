@@ -22,7 +22,15 @@ __all__ = ["InferContext", "encode_response"]
 
 _MAX_FORMS = 4096  # kept forms of requests, and of responses
 
-_RESERVED_ALLOWED = "triton_enable_empty_final_response"  # perf_analyzer sends it with every request
+# What the parameters with a meaning may be. perf_analyzer sends the last one with every request.
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "sequence_id": ((int, str), "int64_param or string_param"),
+    "sequence_start": ((bool,), "bool_param"),
+    "sequence_end": ((bool,), "bool_param"),
+    "priority": ((int,), "int64_param or uint64_param"),
+    "timeout": ((int,), "int64_param"),
+    "triton_enable_empty_final_response": ((bool,), "bool_param"),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,14 +130,14 @@ def _checked_form(message: InferMessage) -> _Form:
 
 
 def _check_parameter(parameter: Parameter) -> None:
-    if parameter.key == "sequence_id" and not isinstance(parameter.value, int | str):
+    key = parameter.key
+    if key in _KINDS:
+        kinds, expected = _KINDS[key]
+        if type(parameter.value) not in kinds:
+            raise InvalidArgument(f"invalid value type for '{key}' parameter, expected {expected}.")
+    elif key.startswith("triton_"):
         raise InvalidArgument(
-            "invalid value type for 'sequence_id' parameter, expected int64_param or string_param."
-        )
-    if parameter.key.startswith("triton_") and parameter.key != _RESERVED_ALLOWED:
-        raise InvalidArgument(
-            f"got parameter '{parameter.key}': parameter keys starting with 'triton_' are reserved for "
-            "Triton usage"
+            f"got parameter '{key}': parameter keys starting with 'triton_' are reserved for Triton usage"
         )
 
 
@@ -153,4 +161,5 @@ def _classified(
             result.set_exception(error)
 
     future.add_done_callback(done)
+    result.add_done_callback(lambda result: future.cancel() if result.cancelled() else None)
     return result

@@ -80,7 +80,9 @@ class InferenceServer:
 
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
-        self._lane = Lane("yais", threads={"execute": max(2, concurrency()), "post": 1})
+        # No threads of their own for "pre" and "post": handing batches on costs more than it overlaps
+        # (measured on 2 cores with `digits`, 8 in flight: 6.6k requests/s against 5.4k).
+        self._lane = Lane("yais", threads={"execute": max(2, concurrency())})
         self._timer = Timer("yais-timer")
         self.repository = ModelRepository(options.repositories, lane=self._lane, timer=self._timer)
         self._resources = ServingResources(
@@ -109,6 +111,11 @@ class InferenceServer:
         """The port of the metrics, once started; None when there are none."""
         return self._metrics.port if self._metrics else None
 
+    @property
+    def in_flight(self) -> int:
+        """Requests being served now, of every kind."""
+        return self._server.in_flight
+
     def start(self, progress: Callable[[ModelEntry], None] | None = None) -> None:
         """Listen, then load the models, then report ready.
 
@@ -126,8 +133,8 @@ class InferenceServer:
         NotFound, InvalidArgument
             See `ModelRepository.load_all`.
         """
-        self._server.start(serving=False)
         try:
+            self._server.start(serving=False)
             options = self.options
             if options.metrics_port is not None:
                 self._metrics = MetricsServer(

@@ -31,7 +31,10 @@ class MetricsServer:
         registry = CollectorRegistry()
         for collector in collectors:
             registry.register(collector)
-        self._server, self._thread = start_http_server(port, addr=address, registry=registry)
+        try:
+            self._server, self._thread = start_http_server(port, addr=address, registry=registry)
+        except OSError as error:
+            raise OSError(f"cannot offer metrics on {address}:{port}: {error.strerror}") from None
         self.port = int(self._server.server_port)
 
     def close(self) -> None:

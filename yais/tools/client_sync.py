@@ -186,7 +186,9 @@ def _shape(spec: TensorSpec, batch_dimensions: int, shapes: Shapes) -> tuple[int
     """Return the shape of one item."""
     sizes = spec.shape[batch_dimensions:]
     wanted = shapes.get(spec.name, tuple(1 if size < 0 else size for size in sizes))
-    if len(wanted) != len(sizes) or any(size not in {-1, want} for size, want in zip(sizes, wanted)):
+    if len(wanted) != len(sizes) or any(
+        size not in {-1, want} for size, want in zip(sizes, wanted, strict=True)
+    ):
         raise click.ClickException(
             f"got --shape {list(wanted)} for '{spec.name}', expected {list(sizes)} (-1: any size)"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -105,6 +106,9 @@ def serve(
     if server.metrics_port is not None:
         click.echo(f"Started Metrics Service at {metrics_address}:{server.metrics_port}")
     sys.stdout.flush()
+    # What is there by now stays: the garbage collector need not look at it again.
+    gc.collect()
+    gc.freeze()
     server.run()
     click.echo("Stopped")
 

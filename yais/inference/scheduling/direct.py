@@ -42,6 +42,12 @@ class DirectQueue(Generic[ItemT]):
         """Never: an item can be taken at once."""
         return None
 
+    def clear(self) -> list[ItemT]:
+        """Take out and return all items."""
+        items = list(self._items)
+        self._items.clear()
+        return items
+
     def reap(self) -> list[ItemT]:
         """Return, once each, the items that were found dead."""
         dead, self._dead = self._dead, []

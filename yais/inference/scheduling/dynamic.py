@@ -98,6 +98,13 @@ class DynamicQueue(Generic[ItemT]):
         """When the oldest item has waited as long as it may."""
         return self._items[0].queued + self.policy.max_delay if self._items else None
 
+    def clear(self) -> list[ItemT]:
+        """Take out and return all items."""
+        items = list(self._items)
+        self._items.clear()
+        self._total = 0
+        return items
+
     def reap(self) -> list[ItemT]:
         """Return, once each, the items that were found dead."""
         dead, self._dead = self._dead, []

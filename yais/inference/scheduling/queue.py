@@ -81,5 +81,8 @@ class BatchQueue(Protocol[ItemT]):
     def reap(self) -> list[ItemT]:
         """Return, once each, the items that `take` found dead."""
 
+    def clear(self) -> list[ItemT]:
+        """Take out and return all items, dead or not, in their order."""
+
     def __len__(self) -> int:
         """Items waiting."""

@@ -1,0 +1,516 @@
+"""Model configurations: read, refused by name, checked against the model and filled in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
+
+from yais.core.tensor import DataType, TensorSpec
+from yais.engines.onnx import OnnxOptions
+from yais.errors import InvalidArgument
+from yais.inference.model import ModelOptions
+from yais.inference.scheduling.dynamic import BatchingPolicy
+from yais.protocol.model_config_pb2 import ModelConfig
+from yais.repository.config import complete, onnx_options, options, read_config, signature
+
+FP32, INT64 = DataType.FP32, DataType.INT64
+
+SUPPORTED = {
+    "name",
+    "platform",
+    "backend",
+    "max_batch_size",
+    "default_model_filename",
+    "version_policy",
+    "version_policy.latest",
+    "version_policy.latest.num_versions",
+    "input",
+    "input.name",
+    "input.data_type",
+    "input.format",
+    "input.dims",
+    "output",
+    "output.name",
+    "output.data_type",
+    "output.dims",
+    "output.label_filename",
+    "instance_group",
+    "instance_group.name",
+    "instance_group.count",
+    "instance_group.kind",
+    "dynamic_batching",
+    "dynamic_batching.preferred_batch_size",
+    "dynamic_batching.max_queue_delay_microseconds",
+    "optimization",
+    "optimization.graph",
+    "optimization.graph.level",
+    "parameters",
+    "parameters.string_value",
+}
+"""What a configuration may say. Whoever supports more adds it here, and tests it."""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that reads a configuration of the model 'm' from its text."""
+
+    def from_text(text):
+        path = tmp_path / "config.pbtxt"
+        path.write_text(text, encoding="utf-8")
+        return read_config(path, "m")
+
+    return from_text
+
+
+@dataclass
+class Engine:
+    """What `complete` looks at: what a model says of itself."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def engine(inputs, outputs, datatype=FP32):
+    return Engine(
+        tuple(TensorSpec(name, datatype, shape) for name, shape in inputs.items()),
+        tuple(TensorSpec(name, datatype, shape) for name, shape in outputs.items()),
+    )
+
+
+BATCHING = engine({"X": (-1, 4)}, {"Y": (-1, 2), "Z": (-1,)})
+PLAIN = engine({"X": (2, -1)}, {"Y": (3,)})
+
+
+def refusal(function, *arguments):
+    with pytest.raises(InvalidArgument) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+def fields(descriptor, prefix="", depth=6):
+    """Name every field there is, and return the descriptors on the way to it."""
+    for field in descriptor.fields:
+        yield prefix + field.name, (field,)
+        value = field
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            value = field.message_type.fields_by_name["value"]
+        if value.message_type is not None and depth:
+            for name, path in fields(value.message_type, f"{prefix}{field.name}.", depth - 1):
+                yield name, (field, *path)
+
+
+FIELDS = dict(fields(ModelConfig.DESCRIPTOR))
+
+
+def set_field(message, path):
+    """Set one field, and nothing else but what leads to it."""
+    field, *rest = path
+    is_message = field.message_type is not None
+    if is_message and field.message_type.GetOptions().map_entry:
+        entries = getattr(message, field.name)
+        if field.message_type.fields_by_name["value"].message_type is None:
+            entries["key"] = "value"
+        elif rest:
+            set_field(entries["key"], rest)
+        else:
+            entries["key"].SetInParent()
+    elif is_message:
+        child = getattr(message, field.name).add() if field.is_repeated else getattr(message, field.name)
+        child.SetInParent()
+        if rest:
+            set_field(child, rest)
+    else:
+        text = {FieldDescriptor.CPPTYPE_STRING: "x", FieldDescriptor.CPPTYPE_BOOL: True}
+        value = text.get(field.cpp_type, 1)
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            value = b"x"
+        if field.is_repeated:
+            getattr(message, field.name).append(value)
+        else:
+            setattr(message, field.name, value)
+
+
+def test_the_list_names_fields_that_exist():
+    assert SUPPORTED < set(FIELDS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_is_supported_or_refused_by_name(read, name):
+    config = ModelConfig()
+    set_field(config, FIELDS[name])
+    parts = name.split(".")
+    prefixes = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    unknown = [prefix for prefix in prefixes if prefix not in SUPPORTED]
+    text = ""
+    try:
+        read(text_format.MessageToString(config))
+    except InvalidArgument as error:
+        text = str(error)
+    if unknown:
+        assert text == f"model 'm' is configured with '{unknown[0]}', which yais does not support"
+    else:
+        assert "does not support" not in text
+
+
+def test_without_a_file_there_is_only_the_name(tmp_path):
+    assert read_config(tmp_path / "config.pbtxt", "m") == ModelConfig(name="m")
+
+
+def test_both_ways_to_write_lists_are_the_same(read):
+    listed = read(
+        """
+        input [
+          { name: "A" data_type: TYPE_FP32 dims: [ 1, -1 ] },
+          { name: "B", data_type: TYPE_STRING, dims: [ 2 ] }
+        ]
+        output [ { name: "C" data_type: TYPE_BF16 dims: [ ] } ]
+        max_batch_size: 8
+        dynamic_batching { preferred_batch_size: [ 4, 8 ] }
+        """
+    )
+    repeated = read(
+        """
+        # A comment, and the order of fields does not matter.
+        dynamic_batching { preferred_batch_size: 4 preferred_batch_size: 8 }
+        max_batch_size: 8
+        input { name: "A" data_type: TYPE_FP32 dims: 1 dims: -1 }
+        output { name: 'C' data_type: TYPE_BF16 }
+        input { name: "B" data_type: TYPE_STRING dims: 2 }
+        """
+    )
+    assert listed == repeated
+    assert [tensor.name for tensor in listed.input] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"max_batch_size: eight", "1:17"),
+        (b"no_such_field: 1", "no_such_field"),
+        (b"input { name: 'X'", "1:"),
+        (b"\xff\xfe", "utf-8"),
+        (b"input { data_type: TYPE_FLOAT }", "TYPE_FLOAT"),
+    ],
+)
+def test_text_that_cannot_be_read(tmp_path, content, why):
+    path = tmp_path / "config.pbtxt"
+    path.write_bytes(content)
+    text = refusal(read_config, path, "m")
+    assert text.startswith(f"failed to read text proto from {path}: ")
+    assert why in text
+
+
+def test_a_directory_instead_of_the_file(tmp_path):
+    (tmp_path / "config.pbtxt").mkdir()
+    assert "Is a directory" in refusal(read_config, tmp_path / "config.pbtxt", "m")
+
+
+TENSOR = "input {{ name: 'X' data_type: TYPE_FP32 {} }}"
+
+INVALID = {
+    "name: 'other'": "unexpected directory name 'm' for model 'other', directory name must equal model name",
+    "backend: 'tensorrt'": "got backend 'tensorrt' for model 'm', expected 'onnxruntime'",
+    "platform: 'tensorrt_plan'": "got platform 'tensorrt_plan' for model 'm', expected 'onnxruntime'",
+    "backend: 'onnxruntime' platform: 'tensorrt_plan'": (
+        "got platform 'tensorrt_plan' for model 'm', expected 'onnxruntime'"
+    ),
+    "max_batch_size: -1": "'max_batch_size' must be non-negative value in model configuration for 'm'",
+    "version_policy { latest { num_versions: 2 } }": (
+        "model 'm' asks for several versions, expected version_policy latest 1"
+    ),
+    "instance_group { kind: KIND_GPU }": (
+        "got instance_group kind KIND_GPU for 'm', expected KIND_CPU or KIND_AUTO"
+    ),
+    "instance_group { kind: KIND_MODEL }": (
+        "got instance_group kind KIND_MODEL for 'm', expected KIND_CPU or KIND_AUTO"
+    ),
+    "instance_group { count: -1 }": "got instance_group count -1 for 'm', expected 1 or more",
+    "dynamic_batching {}": (
+        "dynamic batching needs a batch dimension: got max_batch_size 0 for 'm', expected at least 1"
+    ),
+    "max_batch_size: 4 dynamic_batching { preferred_batch_size: 5 }": (
+        "dynamic batching preferred size must be <= max batch size for 'm'"
+    ),
+    "max_batch_size: 4 dynamic_batching { preferred_batch_size: [ 4, 0 ] }": (
+        "dynamic batching preferred size must be positive for 'm'"
+    ),
+    "input { data_type: TYPE_FP32 }": "model input and output names must not be empty for 'm'",
+    "output { data_type: TYPE_FP32 }": "model input and output names must not be empty for 'm'",
+    "input { name: 'X' }": "model 'm', tensor 'X' must specify 'data_type'",
+    "output { name: 'Y' data_type: TYPE_INVALID }": "model 'm', tensor 'Y' must specify 'data_type'",
+    TENSOR.format("dims: 0"): (
+        "model 'm', tensor 'X' dimension must be integer >= 1, or -1 to indicate a variable-size dimension, "
+        "got 0"
+    ),
+    TENSOR.format("dims: -2"): (
+        "model 'm', tensor 'X' dimension must be integer >= 1, or -1 to indicate a variable-size dimension, "
+        "got -2"
+    ),
+    TENSOR.format("") * 2: "model 'm', tensor 'X' is configured more than once",
+}
+
+
+@pytest.mark.parametrize("config", INVALID)
+def test_what_says_something_impossible(read, config):
+    assert refusal(read, config) == INVALID[config]
+
+
+@pytest.mark.parametrize("backend", ["", "backend: 'onnxruntime'", "platform: 'onnxruntime_onnx'"])
+def test_the_backend_may_be_written_in_several_ways(read, backend):
+    config = read(backend)
+    complete(config, PLAIN)
+    assert (config.backend, config.platform) == ("onnxruntime", "onnxruntime_onnx")
+
+
+def test_a_model_that_can_batch_and_has_no_configuration(read):
+    config = read("")
+    complete(config, BATCHING)
+    assert config == text_format.Parse(
+        """
+        name: "m" platform: "onnxruntime_onnx" backend: "onnxruntime" max_batch_size: 4
+        version_policy { latest { num_versions: 1 } }
+        input { name: "X" data_type: TYPE_FP32 dims: 4 }
+        output { name: "Y" data_type: TYPE_FP32 dims: 2 }
+        output { name: "Z" data_type: TYPE_FP32 }
+        dynamic_batching { preferred_batch_size: 4 }
+        instance_group { name: "m" count: 2 kind: KIND_CPU }
+        default_model_filename: "model.onnx"
+        """,
+        ModelConfig(),
+    )
+
+
+@pytest.mark.parametrize(
+    "cannot_batch",
+    [
+        PLAIN,
+        engine({"X": (-1, 4)}, {"Y": (2,)}),
+        engine({"X": (-1, 4), "scale": ()}, {"Y": (-1, 2)}),
+        engine({"X": (1, 4)}, {"Y": (-1, 2)}),
+    ],
+)
+def test_a_model_that_cannot_batch_and_has_no_configuration(read, cannot_batch):
+    config = read("")
+    complete(config, cannot_batch)
+    assert config.max_batch_size == 0
+    assert not config.HasField("dynamic_batching")
+    assert [tuple(tensor.dims) for tensor in config.input] == [spec.shape for spec in cannot_batch.inputs]
+    assert [tuple(tensor.dims) for tensor in config.output] == [spec.shape for spec in cannot_batch.outputs]
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["instance_group { count: 3 }", "parameters { key: 'execution_mode' value { string_value: '1' } }"],
+)
+def test_what_says_nothing_of_tensors_still_batches(read, field):
+    config = read(field)
+    complete(config, BATCHING)
+    assert (config.max_batch_size, list(config.dynamic_batching.preferred_batch_size)) == (4, [4])
+
+
+def test_a_batch_size_alone(read):
+    config = read("max_batch_size: 16")
+    complete(config, BATCHING)
+    assert config.max_batch_size == 16
+    assert not config.HasField("dynamic_batching")  # requests run one by one, each with its batch
+    assert [list(tensor.dims) for tensor in (*config.input, *config.output)] == [[4], [2], []]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "input { name: 'X' data_type: TYPE_FP32 dims: [ 2, -1 ] }",
+        "output { name: 'Y' data_type: TYPE_FP32 dims: 3 }",
+    ],
+)
+def test_tensors_given_in_part_are_filled_in(read, given):
+    config = read(given)
+    complete(config, PLAIN)
+    assert [(tensor.name, list(tensor.dims)) for tensor in (*config.input, *config.output)] == [
+        ("X", [2, -1]),
+        ("Y", [3]),
+    ]
+
+
+def test_tensors_given_in_full_of_a_model_that_could_batch(read):
+    """Who gives the full shapes and no batch size wants no batching."""
+    config = read("input { name: 'X' data_type: TYPE_FP32 dims: [ -1, 4 ] }")
+    complete(config, BATCHING)
+    assert config.max_batch_size == 0
+    assert [list(tensor.dims) for tensor in config.output] == [[-1, 2], [-1]]
+
+
+def test_a_configuration_may_narrow_what_the_model_takes(read):
+    config = read("input { name: 'X' data_type: TYPE_FP32 dims: [ 2, 7 ] }")
+    complete(config, PLAIN)
+    assert signature(config).inputs == (TensorSpec("X", FP32, (2, 7)),)
+
+
+def test_outputs_may_be_left_out_and_ordered(read):
+    batching = engine({"A": (-1,), "B": (-1,)}, {"Y": (-1, 2), "Z": (-1,), "W": (-1, 1)}, INT64)
+    config = read(
+        """
+        max_batch_size: 2
+        input [ { name: "B" data_type: TYPE_INT64 }, { name: "A" data_type: TYPE_INT64 } ]
+        output [ { name: "W" data_type: TYPE_INT64 dims: 1 }, { name: "Y" data_type: TYPE_INT64 dims: 2 } ]
+        """
+    )
+    complete(config, batching)
+    sign = signature(config)
+    assert [spec.name for spec in sign.inputs] == ["B", "A"]
+    assert [spec.name for spec in sign.outputs] == ["W", "Y"]
+    assert (sign.name, sign.max_batch) == ("m", 2)
+
+
+DISAGREEMENTS = [
+    (
+        PLAIN,
+        "input { name: 'X' data_type: TYPE_INT64 dims: [ 2, -1 ] }",
+        "model 'm', tensor 'X': the model expects FP32[2,-1], but the configuration says INT64[2,-1]",
+    ),
+    (
+        PLAIN,
+        "input { name: 'X' data_type: TYPE_FP32 dims: [ 2 ] }",
+        "model 'm', tensor 'X': the model expects FP32[2,-1], but the configuration says FP32[2]",
+    ),
+    (
+        PLAIN,
+        "output { name: 'Y' data_type: TYPE_FP32 dims: [ 4 ] }",
+        "model 'm', tensor 'Y': the model expects FP32[3], but the configuration says FP32[4]",
+    ),
+    (
+        PLAIN,
+        "output { name: 'Y' data_type: TYPE_FP32 dims: [ -1 ] }",
+        "model 'm', tensor 'Y': the model expects FP32[3], but the configuration says FP32[-1]",
+    ),
+    (
+        PLAIN,
+        "max_batch_size: 8",
+        "model 'm', tensor 'X': the model expects FP32[2,-1], but the configuration says FP32[-1,-1] "
+        "(with the batch dimension that max_batch_size asks for)",
+    ),
+    (
+        BATCHING,
+        "max_batch_size: 8 input { name: 'X' data_type: TYPE_FP32 dims: [ -1, 4 ] }",
+        "model 'm', tensor 'X': the model expects FP32[-1,4], but the configuration says FP32[-1,-1,4] "
+        "(with the batch dimension that max_batch_size asks for)",
+    ),
+    (
+        engine({"X": (-1, 4), "scale": ()}, {"Y": (-1, 2)}),
+        "max_batch_size: 8",
+        "model 'm', tensor 'scale': the model expects FP32[], but the configuration says FP32[-1] "
+        "(with the batch dimension that max_batch_size asks for)",
+    ),
+    (
+        PLAIN,
+        "output { name: 'probabilities' data_type: TYPE_FP32 dims: 3 }",
+        "unexpected tensor 'probabilities' in the configuration of model 'm', the model has Y",
+    ),
+    (
+        engine({"A": (1,), "B": (1,), "C": (1,)}, {"Y": (1,)}),
+        "input { name: 'B' data_type: TYPE_FP32 dims: 1 }",
+        "model 'm' has inputs ['A', 'C'], which the configuration lacks",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "config", "text"), DISAGREEMENTS)
+def test_a_configuration_that_contradicts_the_model(read, model, config, text):
+    assert refusal(complete, read(config), model) == text
+
+
+def test_normalisation(read):
+    config = read(
+        """
+        max_batch_size: 8
+        dynamic_batching { max_queue_delay_microseconds: 100 }
+        instance_group [ { count: 3 }, { name: "more" kind: KIND_CPU } ]
+        default_model_filename: "weights.onnx"
+        """
+    )
+    complete(config, BATCHING)
+    assert list(config.dynamic_batching.preferred_batch_size) == [8]
+    assert config.default_model_filename == "weights.onnx"
+    assert config.version_policy.latest.num_versions == 1
+    assert [(group.name, group.count, group.kind) for group in config.instance_group] == [
+        ("m", 3, config.instance_group[0].KIND_CPU),
+        ("more", 2, config.instance_group[0].KIND_CPU),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "max_batch_size: 8 dynamic_batching { preferred_batch_size: [ 2, 4 ] }"]
+)
+def test_what_is_in_force_can_be_read_again(read, text):
+    config = read(text)
+    complete(config, BATCHING)
+    again = read(text_format.MessageToString(config))
+    assert again == config
+    complete(again, BATCHING)
+    assert again == config
+
+
+def test_how_a_model_is_scheduled(read):
+    config = read(
+        """
+        max_batch_size: 8
+        dynamic_batching { preferred_batch_size: [ 4, 6 ] max_queue_delay_microseconds: 100 }
+        instance_group [ { count: 3 }, { count: 2 } ]
+        """
+    )
+    complete(config, BATCHING)
+    assert options(config) == ModelOptions(BatchingPolicy(8, (4, 6), 100_000), instances=5)
+    plain = read("")
+    complete(plain, PLAIN)
+    assert options(plain) == ModelOptions(None, instances=2)
+
+
+def parameter(key, value):
+    return f"parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}"
+
+
+def test_what_onnx_runtime_is_told(read):
+    assert onnx_options(read("")) == OnnxOptions(graph_level=99)
+    text = parameter("intra_op_thread_count", 3) + parameter("inter_op_thread_count", 2)
+    assert onnx_options(read(text + parameter("execution_mode", 1))) == OnnxOptions(3, 2, True)
+    assert onnx_options(read(parameter("execution_mode", 0))) == OnnxOptions(parallel=False)
+
+
+@pytest.mark.parametrize(("level", "expected"), [(-2, -1), (-1, 1), (0, 99), (1, 2), (2, 99)])
+def test_graph_optimisation(read, level, expected):
+    config = read(f"optimization {{ graph {{ level: {level} }} }}")
+    assert onnx_options(config).graph_level == expected
+
+
+ONNX_REFUSALS = {
+    parameter("threads", 1): (
+        "got parameter 'threads' for model 'm', expected one of intra_op_thread_count, "
+        "inter_op_thread_count, execution_mode"
+    ),
+    parameter("intra_op_thread_count", "-1"): (
+        "got '-1' for parameter 'intra_op_thread_count' of 'm', expected a number from 0"
+    ),
+    parameter("intra_op_thread_count", "two"): (
+        "got 'two' for parameter 'intra_op_thread_count' of 'm', expected a number from 0"
+    ),
+    "parameters { key: 'execution_mode' value {} }": (
+        "got '' for parameter 'execution_mode' of 'm', expected a number from 0"
+    ),
+    "optimization { graph { level: 3 } }": "got optimization.graph.level 3 for 'm', expected -2 to 2",
+}
+
+
+@pytest.mark.parametrize("config", ONNX_REFUSALS)
+def test_what_onnx_runtime_cannot_be_told(read, config):
+    assert refusal(onnx_options, read(config)) == ONNX_REFUSALS[config]
+
+
+def test_every_type_has_a_number():
+    """A new type must not be forgotten here."""
+    values = ModelConfig.DESCRIPTOR.file.enum_types_by_name["DataType"].values_by_name
+    configured = {name.removeprefix("TYPE_") for name in values if name != "TYPE_INVALID"}
+    assert {re.sub("^STRING$", "BYTES", name) for name in configured} == {kind.value for kind in DataType}
