@@ -2,8 +2,9 @@
 
 import argparse
 
-import yais
 from echo_pb2 import DESCRIPTOR, EchoReply, EchoRequest
+
+import yais
 
 
 class Echo(yais.Context[EchoRequest, EchoReply, yais.Resources]):
