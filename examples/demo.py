@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ SHADES = " .:-=+*#%@"
 Images = NDArray[np.uint8]  # [n, 1, 8, 8], from 0 for paper to 16 for ink
 Labels = NDArray[np.uint8]  # [n]
 Floats = NDArray[np.floating[Any]]
-Draw = Callable[[Floats], list[str]]
 
 
 class ServerFailed(Exception):
@@ -56,12 +55,12 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="end after the answers, do not serve on")
     once = parser.parse_args().once
     os.chdir(ROOT)
-    os.environ.setdefault("no_grpc_proxy", HOST)
+    os.environ.setdefault("no_grpc_proxy", HOST)  # a proxy set for the outside is not for this
     for number in ENDING:
         signal.signal(number, signal.default_int_handler)
     right = None
-    port, metrics_port = free_port(8001), free_port(8002)
     try:
+        port, metrics_port = free_port(8001), free_port(8002)
         with serving(port, metrics_port) as server:
             right = show_answers(f"{HOST}:{port}")
             if not once:

@@ -116,7 +116,7 @@ class FakeEngine:
         self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.closed = 0
         self._function = function
         # For each argument of the function, its position among the inputs; for each output, its position

@@ -1,4 +1,4 @@
-"""The dynamic batcher and the direct queue by Triton's rules (kserve-v2.md, row 59), by example and at random."""
+"""The queues, by example and at random, against Triton's rules (kserve-v2.md, row 59)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def test_names(directory):
 
 
 def test_versions_are_directories_named_by_positive_numbers(directory):
-    for name in ("10", "9", "2", "0", "01", "-1", "1.0", "v3", "latest", "1a", " 4", "²", "٣"):  # noqa: RUF001
+    for name in ("10", "9", "2", "0", "01", "-1", "1.0", "v3", "latest", "1a", " 4", "²", "٣"):
         (directory.path / name).mkdir()
     (directory.path / "7").write_text("a file")
     assert directory.versions() == [2, 9, 10]
@@ -98,10 +98,10 @@ def test_labels_outside_are_none_of_its(directory, name):
 
 
 def test_labels_that_cannot_be_read(directory):
-    with pytest.raises(InvalidArgument, match="cannot read label file 'none' of 'model': .*No such file"):
+    with pytest.raises(InvalidArgument, match=r"cannot read label file 'none' of 'model': .*No such file"):
         directory.labels("none")
     (directory.path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidArgument, match="cannot read label file 'binary' of 'model': .*utf-8"):
+    with pytest.raises(InvalidArgument, match=r"cannot read label file 'binary' of 'model': .*utf-8"):
         directory.labels("binary")
 
 

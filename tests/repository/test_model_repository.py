@@ -90,8 +90,8 @@ def broken(tmp_path):
     write(tmp_path, "other_file", good, "default_model_filename: 'weights.onnx'")
     write(tmp_path, "no_config", good, "max_batch_size: [[")
     write(tmp_path, "contradiction", good, "input { name: 'X' data_type: TYPE_INT8 dims: [ -1, -1 ] }")
-    write(tmp_path, "no_labels", good, "max_batch_size: 4" + TENSORS % "label_filename: 'labels.txt'")
-    write(tmp_path, "far_labels", good, "max_batch_size: 4" + TENSORS % "label_filename: '../labels.txt'")
+    write(tmp_path, "no_labels", good, "max_batch_size: 4 " + TENSORS % "label_filename: 'labels.txt'")
+    write(tmp_path, "far_labels", good, "max_batch_size: 4 " + TENSORS % "label_filename: '../labels.txt'")
     (tmp_path / "labels.txt").write_text("zero\n")
     write(tmp_path, "unsupported", good, "sequence_batching {}")
     write(tmp_path, "bad_option", good, "parameters { key: 'threads' value { string_value: '1' } }")
@@ -122,14 +122,14 @@ def test_good_models_are_served_beside_broken_ones(load, broken, caplog):
 def test_a_broken_model_is_not_there(load, broken, name):
     repository = load(broken)
     version = entries(repository)[name].version
-    with pytest.raises(NotFound, match=f"^Request for unknown model: '{name}' has no available versions$"):
+    with pytest.raises(NotFound, match=rf"^Request for unknown model: '{name}' has no available versions$"):
         repository.find(name)
     if version:
         assert name != "no_version"
-        text = f"^Request for unknown model: '{name}' version 1 is not at ready state$"
+        text = rf"^Request for unknown model: '{name}' version 1 is not at ready state$"
         with pytest.raises(Unavailable, match=text):
             repository.find(name, "1")
-    with pytest.raises(NotFound, match=f"^Request for unknown model: '{name}' version 2 is not found$"):
+    with pytest.raises(NotFound, match=rf"^Request for unknown model: '{name}' version 2 is not found$"):
         repository.find(name, "2")
 
 
@@ -140,7 +140,7 @@ def test_the_latest_version_is_served_and_no_other(load, tmp_path):
     repository = load(tmp_path)
     assert infer(repository, "model") == infer(repository, "model", "10") == "10"
     for version in ("1", "2", "11"):
-        text = f"^Request for unknown model: 'model' version {version} is not found$"
+        text = rf"^Request for unknown model: 'model' version {version} is not found$"
         with pytest.raises(NotFound, match=text):
             repository.find("model", version)
 
@@ -182,7 +182,7 @@ def test_versions_that_are_not_positive(load, tmp_path, version):
 
 def test_unknown_models(load, tmp_path):
     for version in ("", "1"):
-        with pytest.raises(NotFound, match="^Request for unknown model: 'model' is not found$"):
+        with pytest.raises(NotFound, match=r"^Request for unknown model: 'model' is not found$"):
             load(tmp_path).find("model", version)
 
 
@@ -202,7 +202,7 @@ def test_progress(load, tmp_path):
 
 
 def test_labels_belong_to_their_outputs(load, tmp_path):
-    config = "max_batch_size: 4" + TENSORS % "label_filename: 'names'"
+    config = "max_batch_size: 4 " + TENSORS % "label_filename: 'names'"
     write(tmp_path, "labelled", identity("FP32"), config, files={"names": "zero\none\n"})
     write(tmp_path, "plain", identity("FP32"))
     repository = load(tmp_path)
@@ -230,7 +230,7 @@ def test_nothing_is_loaded_when_a_name_is_there_twice(load, tmp_path):
     for root in ("first", "second"):
         write(tmp_path / root, "a", identity("FP32"))
     write(tmp_path / "first", "b", identity("FP32"))
-    with pytest.raises(InvalidArgument, match="^model 'a' is in .*first and in .*second$"):
+    with pytest.raises(InvalidArgument, match=r"^model 'a' is in .*first and in .*second$"):
         load(tmp_path / "first", tmp_path / "second")
 
 

@@ -22,7 +22,7 @@ def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(model_repository: Path) -> Iterator[InferenceServer]:
     """A server of these models and of the examples."""
-    with serving_models(EXAMPLES, model_repository) as running:
+    with serving_models(EXAMPLES, model_repository, metrics_port=0) as running:
         yield running
 
 

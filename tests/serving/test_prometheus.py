@@ -22,7 +22,7 @@ SIMPLE = (("model", "simple"), ("version", "1"))
 def server(tmp_path_factory):
     repository = tmp_path_factory.mktemp("models")
     write(repository, "broken", b"")
-    with serving_models(EXAMPLES, repository) as running:
+    with serving_models(EXAMPLES, repository, metrics_port=0) as running:
         yield running
 
 
@@ -131,7 +131,7 @@ def test_pending_requests(tmp_path):
     patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 60000000 }"
     write(tmp_path, "waiting", identity("FP32"), patient)
     labels = (("model", "waiting"), ("version", "1"))
-    with serving_models(tmp_path) as server, Wire(server.port).channel as channel:
+    with serving_models(tmp_path, metrics_port=0) as server, Wire(server.port).channel as channel:
 
         def ask(size):
             request = infer_request("waiting", {"X": np.ones((size, 1), np.float32)}).SerializeToString()
@@ -147,12 +147,12 @@ def test_pending_requests(tmp_path):
 
 
 def test_no_metrics_when_not_wanted():
-    with serving_models(EXAMPLES, metrics_port=None) as server:
+    with serving_models(EXAMPLES) as server:
         assert server.metrics_port is None
 
 
 def test_nobody_listens_after_the_end():
-    with serving_models(EXAMPLES) as server:
+    with serving_models(EXAMPLES, metrics_port=0) as server:
         address = f"http://127.0.0.1:{server.metrics_port}/metrics"
         urllib.request.urlopen(address, timeout=SOON).close()
     with pytest.raises(urllib.error.URLError, match="refused"):

@@ -197,7 +197,7 @@ def test_a_stopped_server_leaves_no_threads_and_no_port(slow):
 
 def test_a_port_in_use(slow):
     before = own_threads()
-    with serving_models(slow) as running:
+    with serving_models(slow, metrics_port=0) as running:
         with pytest.raises(OSError, match=rf"cannot listen on '127.0.0.1:{running.port}'"):
             InferenceServer(options(slow, grpc_port=running.port)).start()
         address = {"metrics_address": "127.0.0.1", "metrics_port": running.metrics_port}

@@ -138,7 +138,7 @@ class InferRemoteRunner:
         """Return the largest batch of one request; 0 for a model without a batch dimension."""
         return self._max_batch_size
 
-    def infer(self, *, timeout: float | None = None, **inputs: npt.ArrayLike) -> Future[dict[str, Array]]:
+    def infer(self, /, *, timeout: float | None = None, **inputs: npt.ArrayLike) -> Future[dict[str, Array]]:
         """Send a request; returns at once.
 
         Parameters
@@ -146,7 +146,8 @@ class InferRemoteRunner:
         timeout
             Seconds for this request.
         inputs
-            An array for each input, of the model's type or one that converts to it without loss of kind.
+            An array for each input, or what numpy makes one of. Of the model's type, or one that converts
+            to it without loss of kind; of whole numbers any type that they fit.
 
         Returns
         -------
@@ -156,7 +157,7 @@ class InferRemoteRunner:
         Raises
         ------
         InvalidArgument
-            An input is unknown or missing.
+            An input is unknown or missing, or its values are none of the model's type.
         """
         request = self._request(inputs)
         future: Future[dict[str, Array]] = Future()
@@ -183,23 +184,41 @@ class InferRemoteRunner:
             )
         request = pb.ModelInferRequest(model_name=self.name, model_version=self._version)
         for name, spec in self._inputs.items():
-            array = _converted(np.asarray(inputs[name]), spec)
+            array = _converted(inputs[name], spec)
             request.inputs.add(name=name, datatype=spec.datatype.value, shape=array.shape)
             request.raw_input_contents.append(bytes(encode(array)))
         return request
 
 
-def _converted(array: Array, spec: TensorSpec) -> Array:
+def _converted(value: npt.ArrayLike, spec: TensorSpec) -> Array:
     if spec.datatype is DataType.BYTES:
-        return array if array.dtype.kind in "OSU" else array.astype(np.object_)
-    if spec.datatype is DataType.BF16:
-        return float32_to_bf16(array)
+        return _texts(value, spec)
+    wanted = np.dtype(np.float32) if spec.datatype is DataType.BF16 else spec.datatype.numpy
     try:
-        return array.astype(spec.datatype.numpy, casting="same_kind", copy=False)
+        array = np.asarray(value)
+        # Whether whole numbers fit is a matter of their values, not of their type.
+        whole = array.dtype.kind in "iu" and wanted.kind in "iu"
+        converted = array.astype(wanted, casting="unsafe" if whole else "same_kind", copy=False)
+    except ValueError as error:
+        raise InvalidArgument(f"input '{spec.name}': {error}") from None
     except TypeError:
         raise InvalidArgument(
             f"got an array of {array.dtype} for input '{spec.name}', expected {spec.datatype.value}"
         ) from None
+    if whole and not np.array_equal(converted, array):
+        raise InvalidArgument(
+            f"got values from {array.min()} to {array.max()} for input '{spec.name}', which "
+            f"{spec.datatype.value} cannot hold"
+        )
+    return float32_to_bf16(converted) if spec.datatype is DataType.BF16 else converted
+
+
+def _texts(value: npt.ArrayLike, spec: TensorSpec) -> Array:
+    array = np.asarray(value, np.object_)  # numpy's own types of text drop trailing NULs
+    for element in array.flat:
+        if not isinstance(element, bytes | str):
+            raise InvalidArgument(f"got {element!r} for input '{spec.name}', expected bytes or text")
+    return array
 
 
 def _arrays(response: pb.ModelInferResponse) -> dict[str, Array]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from yais.core.future import Future
-from yais.errors import DeadlineExceeded
 from yais.inference.layout import Layout
 from yais.inference.request import InferRequest, InferResponse
 
@@ -39,8 +38,3 @@ class Job:
     def dead(self, now: int) -> bool:
         """Whether nobody waits for it any more: it was cancelled, or its deadline has passed."""
         return self.future.done() or (self._deadline is not None and now >= self._deadline)
-
-    def abandon(self) -> None:
-        """End a dead job."""
-        if self.future.set_running_or_notify_cancel():
-            self.future.set_exception(DeadlineExceeded("the deadline passed while the request was queued"))

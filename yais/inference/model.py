@@ -60,7 +60,12 @@ class Model:
     lane
         The threads and the memory to use.
     timer
-        Shared by all models.
+        Shared by all models. It and the lane are closed after them.
+
+    Raises
+    ------
+    ValueError
+        The largest batches of `signature` and `options` differ, or the lane has no threads to execute on.
     """
 
     def __init__(
@@ -76,12 +81,16 @@ class Model:
         self.signature = signature
         self.version = version
         self.options = options
+        if options.batching and options.batching.max_batch != signature.max_batch:
+            raise ValueError(
+                f"got batches of {options.batching.max_batch}, expected {signature.max_batch} as in the "
+                f"signature of '{signature.name}'"
+            )
         self._statistics = ModelStatistics()
         self._runner = Runner(signature, version, engine, lane, self._statistics)
         queue: BatchQueue[Job] = DynamicQueue(options.batching) if options.batching else DirectQueue()
         self._scheduler = Scheduler(queue, self._runner, instances=options.instances, timer=timer)
         self._layouts: dict[Hashable, Layout] = {}
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Model {self.name} version {self.version}: {self._scheduler!r}, {self._runner.pace!r}>"
@@ -107,15 +116,14 @@ class Model:
         try:
             layout = self._layout(request)
             self.signature.check_sizes(layout, request.inputs, request.data)
-            if self._closed:
+            job = Job(request, layout, monotonic())
+            if not self._scheduler.submit(job):
                 raise Unavailable(f"model '{self.name}' version {self.version} is being unloaded")
         except (InvalidArgument, Unavailable) as error:
             self._statistics.record_failure(monotonic() - request.received)
             failed: Future[InferResponse] = Future()
             failed.set_exception(type(error)(f"[request id: {request.id or '<id_unknown>'}] {error}"))
             return failed
-        job = Job(request, layout, monotonic())
-        self._scheduler.submit(job)
         return job.future
 
     def counts(self) -> Counts:
@@ -146,10 +154,10 @@ class Model:
         Returns
         -------
         bool
-            Whether they ended within `timeout` seconds; the engine is left alone if they did not.
+            Whether they ended within `timeout` seconds. If not, those that still wait fail with
+            Unavailable, and the engine is left alone.
         """
-        self._closed = True
-        drained = self._scheduler.drain(timeout)
+        drained = self._scheduler.close(timeout)
         if drained:
             self._runner.engine.close()
         return drained

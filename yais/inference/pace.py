@@ -32,7 +32,7 @@ class Pace:
         """Take in that a batch of `size` took `ns`. Outliers count as four times the mean at most."""
         bits = size.bit_length()
         mean = self._means.get(bits)
-        self._means[bits] = ns if mean is None else mean + (min(ns, 4 * mean) - mean) / 8
+        self._means[bits] = max(ns, 1) if mean is None else mean + (min(ns, 4 * mean) - mean) / 8
 
     def expected(self, size: int) -> float | None:
         """Return how long a batch of `size` is expected to take, ns; None when nothing is known.

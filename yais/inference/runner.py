@@ -9,6 +9,7 @@ If a batch fails, its requests run again one by one, so that a request the engin
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from yais.core.clock import monotonic
 from yais.core.pool import Lease
 from yais.core.tensor import TensorSpec
+from yais.core.thread_pool import ThreadPool
 from yais.engines.engine import Array, Engine
 from yais.errors import Internal, YaisError
 from yais.inference.job import Job
@@ -58,6 +60,8 @@ class Runner:
     def __init__(
         self, signature: Signature, version: str, engine: Engine, lane: Lane, statistics: ModelStatistics
     ) -> None:
+        if "execute" not in lane.threads:
+            raise ValueError(f"got {lane!r}, expected a lane with 'execute' threads")
         self.pace = Pace()
         self.engine = engine
         self.signature = signature
@@ -80,25 +84,17 @@ class Runner:
         """
         run = _Run(self, batch, executed)
         threads = self.lane.threads
-        execute = threads["execute"]
+        pre, execute, post = threads.get("pre"), threads["execute"], threads.get("post")
 
         def finish() -> None:
             run.execute()
-            post = threads.get("post")
-            if post is None:
-                run.post()
-            else:
-                post.submit(run.post)
+            _hand_on(run.post, post)
 
         def begin() -> None:
             run.pre()
-            if first is execute:
-                finish()
-            else:
-                execute.submit(finish)
+            _hand_on(finish, execute if pre else None)
 
-        first = threads.get("pre", execute)
-        first.submit(begin)
+        (pre or execute).submit(begin)
 
     def form(self, job: Job, shapes: tuple[tuple[int, ...], ...]) -> ResponseForm:
         """Return the form of a job's response when the outputs have these shapes (of one item)."""
@@ -157,12 +153,14 @@ class _Run:
     def pre(self) -> None:
         # From here on the jobs can no longer be cancelled.
         self._claim([job for job in self._batch.items if job.future.set_running_or_notify_cancel()])
-        if not self._jobs:
-            return
+        self._fetch()
+
+    def _fetch(self) -> None:
         try:
-            self._inputs = self._gather()
+            if self._jobs:
+                self._inputs = self._gather()
         except Exception as error:
-            self._fail(error)
+            self._retry(error)
 
     def _claim(self, jobs: list[Job]) -> None:
         self._jobs = jobs
@@ -173,10 +171,12 @@ class _Run:
         try:
             if self._jobs:
                 self._execute()
-        except Exception as error:
+        except BaseException as error:  # SystemExit, too: an engine may run anything
             self._retry(error)
         finally:
             self._inputs = []
+            if self._staging is not None:  # outputs share no memory with inputs
+                self._staging.release()
             self._executed()
 
     def _execute(self) -> None:
@@ -186,7 +186,11 @@ class _Run:
         end = monotonic()
         self._times += (start, end)
         runner.pace.observe(self._size, end - start)
-        self._outputs = [self._checked(index, array) for index, array in enumerate(outputs)]
+        expected = runner.signature.outputs
+        if len(outputs) != len(expected):
+            name = runner.signature.name
+            raise Internal(f"model '{name}' returned {len(outputs)} outputs, expected {len(expected)}")
+        self._outputs = [self._checked(spec, array) for spec, array in zip(expected, outputs, strict=True)]
 
     def post(self) -> None:
         try:
@@ -194,9 +198,6 @@ class _Run:
                 self._respond(self._outputs)
         except Exception as error:
             self._fail(error)
-        finally:
-            if self._staging is not None:
-                self._staging.release()
 
     def _gather(self) -> list[Array]:
         jobs = self._jobs
@@ -230,14 +231,18 @@ class _Run:
         arena.reset(total)
         return arena
 
-    def _checked(self, index: int, array: Array) -> Array:
-        """Return an output as it can be cut: contiguous, and with one row per item."""
+    def _checked(self, spec: TensorSpec, array: Array) -> Array:
+        """Return an output as it can be cut: of its type, contiguous, and with one row per item."""
         signature = self._runner.signature
         if signature.max_batch and (not array.ndim or array.shape[0] != self._size):
-            name = signature.outputs[index].name
             raise Internal(
-                f"model '{signature.name}' returned output '{name}' of shape {list(array.shape)} "
+                f"model '{signature.name}' returned output '{spec.name}' of shape {list(array.shape)} "
                 f"for a batch of {self._size}"
+            )
+        if array.dtype != spec.datatype.numpy:
+            raise Internal(
+                f"model '{signature.name}' returned output '{spec.name}' of type {array.dtype}, "
+                f"expected {spec.datatype.numpy}"
             )
         return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
@@ -274,7 +279,7 @@ class _Run:
             monotonic(),
         )
 
-    def _retry(self, error: Exception) -> None:
+    def _retry(self, error: BaseException) -> None:
         """Run the requests of a failed batch one by one; a single one has failed for good."""
         jobs, self._jobs = self._jobs, []
         if len(jobs) == 1:
@@ -284,13 +289,11 @@ class _Run:
         for job in jobs:
             single = _Run(self._runner, Batch((job,), job.size, CloseReason.IDLE), _nothing)
             single._claim([job])
-            single._inputs = [
-                _view(spec, job, index) for index, spec in enumerate(self._runner.signature.inputs)
-            ]
+            single._fetch()
             single.execute()
             single.post()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         if not isinstance(error, YaisError):
             name = self._runner.signature.name
             _log.error("model '%s' failed", name, exc_info=error)
@@ -299,6 +302,15 @@ class _Run:
             if not job.future.done():
                 self._runner.fail(job, error)
         self._jobs, self._outputs = [], None
+
+
+def _hand_on(stage: Callable[[], None], pool: ThreadPool | None) -> None:
+    """Run a stage on a pool, or right here if there is none, or if it has been closed meanwhile."""
+    if pool is not None:
+        with contextlib.suppress(RuntimeError):
+            pool.submit(stage)
+            return
+    stage()
 
 
 def _nothing() -> None:

@@ -7,10 +7,12 @@ from the caller's thread and from how long they take: see `yais.core.dispatcher`
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 from yais.core.clock import monotonic
 from yais.core.dispatcher import Dispatcher, current_dispatcher
 from yais.core.timer import Timer
+from yais.errors import DeadlineExceeded, Unavailable, YaisError
 from yais.inference.job import Job
 from yais.inference.runner import Runner
 from yais.inference.scheduling.queue import Batch, BatchQueue
@@ -43,6 +45,7 @@ class Scheduler:
         self._idle = threading.Condition(self._lock)
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         busy = self._instances - self._free
@@ -53,9 +56,11 @@ class Scheduler:
         """Jobs that wait."""
         return len(self._queue)
 
-    def submit(self, job: Job) -> None:
-        """Take a job. Its future is completed whatever happens."""
+    def submit(self, job: Job) -> bool:
+        """Take a job, whose future is completed whatever happens; return False once closed."""
         with self._lock:
+            if self._closed:
+                return False
             self._queue.push(job)
             full = self._queue.full
         dispatcher = current_dispatcher()
@@ -66,13 +71,23 @@ class Scheduler:
         elif dispatcher not in self._flushing:
             self._flushing.add(dispatcher)
             dispatcher.when_drained(self._flush)
+        return True
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until nothing waits or runs; return whether that was so within `timeout` seconds."""
+    def close(self, timeout: float) -> bool:
+        """Take no more jobs, and wait until none waits or runs.
+
+        Return whether that was so within `timeout` seconds; if not, what still waits fails with Unavailable.
+        """
         with self._idle:
-            return self._idle.wait_for(
-                lambda: not len(self._queue) and self._free == self._instances, timeout
-            )
+            self._closed = True
+            if self._idle.wait_for(self._at_rest, timeout):
+                return True
+            left = self._queue.clear()
+        self._fail(left, Unavailable, "the model was unloaded while the request was queued")
+        return False
+
+    def _at_rest(self) -> bool:
+        return not len(self._queue) and self._free == self._instances
 
     def _flush(self) -> None:
         """Run what is ready, on this thread if it is short. Only on a dispatcher's thread."""
@@ -109,9 +124,16 @@ class Scheduler:
             if batch is not None:
                 self._free -= 1
             dead = self._queue.reap()
-        for job in dead:
-            job.abandon()
+            if dead and self._at_rest():
+                self._idle.notify_all()
+        if dead:
+            self._fail(dead, DeadlineExceeded, "the deadline passed while the request was queued")
         return batch
+
+    def _fail(self, jobs: Iterable[Job], kind: type[YaisError], text: str) -> None:
+        for job in jobs:
+            if job.future.set_running_or_notify_cancel():
+                self._runner.fail(job, kind(text))
 
     def _set_timer(self) -> None:
         if not len(self._queue):

@@ -53,7 +53,8 @@ class Arena:
         """
         end = self._used + size
         if end > self.size:
-            raise MemoryError(f"got {size} bytes to take, expected at most {self.size - self._used} left")
+            left = max(0, self.size - self._used)
+            raise MemoryError(f"got {size} bytes to take, expected at most {left} left")
         piece = self._buffer.view[self._used : end]
         self._used = self.padded(end)
         return piece

@@ -35,4 +35,5 @@ class HostMemoryResource:
             raise ValueError(f"got stream={stream!r}, expected None: host memory is not ordered by streams")
         if size == 0:
             return Buffer(memoryview(bytearray()))
-        return Buffer(memoryview(mmap.mmap(-1, size)))
+        # Private: a forked child must not write into what this process sends.
+        return Buffer(memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE)))

@@ -82,9 +82,10 @@ class ModelDirectory:
         if not path.is_relative_to(self.path.resolve()):
             raise InvalidArgument(f"label file '{name}' of model '{self.name}' lies outside its directory")
         try:
-            return path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidArgument(f"cannot read label file '{name}' of '{self.name}': {error}") from None
+        return lines[:-1] if not lines[-1] else lines
 
 
 def find_models(roots: Iterable[Path]) -> list[ModelDirectory]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -211,16 +212,18 @@ class ModelRepository:
         raise Unavailable(f"{prefix} version {number} is not at ready state")
 
 
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*")  # int itself takes underscores, and has a limit
+
+
 def _version_number(version: str) -> int | None:
     if not version:
         return None
-    try:
-        number = int(version)
-    except ValueError:
+    if not _NUMBER.fullmatch(version):
         raise InvalidArgument(
             f"failed to get model version from specified version string '{version}' (details: stol), "
             "version should be an integral value > 0"
-        ) from None
+        )
+    number = int(version)
     if number <= 0:
         raise InvalidArgument(
             f"invalid model version specified '{version}' , version should be an integral value > 0"

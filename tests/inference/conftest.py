@@ -1,0 +1,59 @@
+"""Threads, memory and models for the tests of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from modelling import SIGNATURE
+
+from yais.core.timer import Timer
+from yais.engines.engine import Engine
+from yais.inference.layout import Signature
+from yais.inference.model import Model, ModelOptions
+from yais.inference.scheduling.dynamic import BatchingPolicy
+from yais.lane import Lane
+
+MakeModel = Callable[..., Model]
+
+
+@pytest.fixture
+def timer() -> Iterator[Timer]:
+    timer = Timer("test-timer")
+    yield timer
+    assert timer.close(10.0)
+
+
+@pytest.fixture
+def lane() -> Iterator[Lane]:
+    lane = Lane("test", threads={"execute": 3})
+    yield lane
+    assert lane.close(10.0)
+    statistics = lane.staging.statistics()
+    assert statistics.available == statistics.size, "a batch kept its staging memory"
+
+
+@pytest.fixture
+def make_model(lane: Lane, timer: Timer) -> Iterator[MakeModel]:
+    """Make models that are closed at the end, and must then have nothing in flight."""
+    models: list[Model] = []
+
+    def make(
+        engine: Engine,
+        *,
+        signature: Signature = SIGNATURE,
+        instances: int = 1,
+        batching: bool = True,
+        lane: Lane = lane,
+        **policy: Any,
+    ) -> Model:
+        batching_policy = BatchingPolicy(signature.max_batch, **policy) if batching else None
+        options = ModelOptions(batching_policy, instances)
+        model = Model(signature, "1", engine, options, lane=lane, timer=timer)
+        models.append(model)
+        return model
+
+    yield make
+    for model in models:
+        assert model.close(10.0), f"{model!r} did not drain"

@@ -1,0 +1,136 @@
+"""What the tests of models have in common: requests, and engines that answer them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from yais.core.clock import NEVER, Deadline
+from yais.core.dispatcher import set_current_dispatcher
+from yais.core.future import Future
+from yais.core.tensor import DataType, TensorSpec
+from yais.inference.layout import Signature
+from yais.inference.model import Model
+from yais.inference.request import InferRequest, InferResponse
+from yais.testing import FakeEngine
+
+SOON = 10.0
+"""Seconds after which a wait counts as lost."""
+
+X = TensorSpec("X", DataType.FP32, (2,))
+Y = TensorSpec("Y", DataType.FP32, (2,))
+SIGNATURE = Signature("M", (X,), (Y,), max_batch=8)
+WITHOUT_BATCH = Signature("M", (X,), (Y,), max_batch=0)
+
+
+def doubling() -> FakeEngine:
+    """Return an engine of y = 2 x."""
+    return FakeEngine([X], [Y], lambda x: [x * 2])
+
+
+def request(
+    value: float = 1.0, batch: int = 1, *, name: str = "", deadline: Deadline = NEVER
+) -> InferRequest:
+    """Return a request whose rows are value, value + 1, and so on."""
+    rows = np.full((batch, 2), value, np.float32) + np.arange(batch, dtype=np.float32)[:, None]
+    spec = TensorSpec("X", DataType.FP32, (batch, 2))
+    return InferRequest([spec], [rows.tobytes()], id=name, deadline=deadline)
+
+
+def rows(response: InferResponse, output: int = 0) -> Any:
+    """Return an output of a response as an array."""
+    spec = response.form.outputs[output]
+    data = response.data[output]
+    if isinstance(data, np.ndarray):
+        return data.reshape(spec.shape)
+    return np.frombuffer(data, spec.datatype.numpy).reshape(spec.shape)
+
+
+def is_double(response: InferResponse, asked: InferRequest) -> bool:
+    """Whether a response is that of a doubling model to a request."""
+    expected = np.frombuffer(asked.data[0], np.float32).reshape(asked.inputs[0].shape) * 2
+    return (
+        response.id == asked.id
+        and rows(response).shape == expected.shape
+        and bool((rows(response) == expected).all())
+    )
+
+
+@contextmanager
+def stopped(engine: FakeEngine, model: Model, executions: int = 1) -> Iterator[list[Future[InferResponse]]]:
+    """Keep `executions` instances busy while the block lasts, each with a request of one item."""
+    engine.gate.clear()
+    futures = []
+    try:
+        for _ in range(executions):
+            futures.append(model.submit(request()))
+            assert engine.entered.acquire(timeout=SOON)
+        yield futures
+    finally:
+        engine.gate.set()
+
+
+class HandDispatcher:
+    """A dispatcher whose queue runs empty when a test says so."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], None]] = []
+
+    def when_drained(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def drain(self) -> None:
+        while self.callbacks:
+            self.callbacks.pop(0)()
+
+
+@contextmanager
+def dispatching() -> Iterator[HandDispatcher]:
+    """Make the thread one of a dispatcher while the block lasts."""
+    dispatcher = HandDispatcher()
+    set_current_dispatcher(dispatcher)
+    try:
+        yield dispatcher
+    finally:
+        set_current_dispatcher(None)
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> None:
+    """Run `work(index)` on threads that start together; raise what one of them raises."""
+    start = threading.Barrier(count)
+    errors: list[BaseException] = []
+
+    def run(index: int) -> None:
+        try:
+            start.wait(SOON)
+            work(index)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(3 * SOON)
+        assert not thread.is_alive(), "a thread hangs"
+    for error in errors:
+        raise error
+
+
+def onnx_model(operator: str, inputs: Sequence[str], kind: int = TensorProto.FLOAT) -> bytes:
+    """Return a model of one operator on rows of two elements."""
+    node = helper.make_node(operator, list(inputs), ["Y"])
+    names = list(dict.fromkeys(inputs))
+    graph = helper.make_graph(
+        [node],
+        "test",
+        [helper.make_tensor_value_info(name, kind, ("batch", 2)) for name in names],
+        [helper.make_tensor_value_info("Y", kind, ("batch", 2))],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(made.SerializeToString())

@@ -1,0 +1,187 @@
+"""Counting: the invariants that Triton's clients rely on (kserve-v2.md, section 1.14)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelling import SOON, doubling, in_threads, request, stopped
+
+from yais.core.clock import monotonic
+from yais.inference.scheduling.queue import CloseReason
+from yais.inference.statistics import BatchRecord, Counts, Duration, ModelStatistics
+from yais.telemetry.histogram import Histogram
+
+MakeModel = Any
+
+
+def record(
+    size: int, received: list[int], queued: list[int], times: tuple[int, int, int, int]
+) -> BatchRecord:
+    return BatchRecord(size, CloseReason.FULL, received, queued, *times)
+
+
+def check_invariants(counts: Counts) -> None:
+    requests = counts.success.count
+    assert counts.queue.count == requests
+    for duration in (counts.compute_input, counts.compute_infer, counts.compute_output):
+        assert duration.count == requests
+    assert sum(batch.compute_infer.count for batch in counts.batches.values()) == counts.executions
+    for batch in counts.batches.values():
+        assert batch.compute_input.count == batch.compute_infer.count == batch.compute_output.count
+    assert (
+        sum(size * batch.compute_infer.count for size, batch in counts.batches.items()) == counts.inferences
+    )
+    assert sum(counts.closed.values()) == counts.executions
+    histogram: Histogram
+    for histogram, observations in (
+        (counts.batch_size, counts.executions),
+        (counts.request_seconds, requests),
+        (counts.queue_seconds, requests),
+        (counts.compute_seconds, requests),
+    ):
+        assert sum(histogram.counts) == observations
+    assert counts.batch_size.sum == counts.inferences
+    assert counts.request_seconds.sum == pytest.approx(counts.success.ns / 1e9)
+    assert counts.queue_seconds.sum == pytest.approx(counts.queue.ns / 1e9)
+    assert counts.compute_seconds.sum == pytest.approx(counts.compute_infer.ns / 1e9)
+
+
+def test_one_batch() -> None:
+    statistics = ModelStatistics()
+    base = monotonic()
+    at = (base + 100, base + 130, base + 200, base + 210)
+    statistics.record_batch(record(5, [base, base + 10], [base + 5, base + 20], at))
+    counts = statistics.snapshot()
+    assert (counts.inferences, counts.executions) == (5, 1)
+    assert counts.success == Duration(2, 210 + 200)
+    assert counts.queue == Duration(2, 95 + 80)
+    # Everybody in a batch is charged all of its time.
+    assert counts.compute_input == Duration(2, 2 * 30)
+    assert counts.compute_infer == Duration(2, 2 * 70)
+    assert counts.compute_output == Duration(2, 2 * 10)
+    assert set(counts.batches) == {5}
+    assert counts.batches[5].compute_input == Duration(1, 30)
+    assert counts.batches[5].compute_infer == Duration(1, 70)
+    assert counts.batches[5].compute_output == Duration(1, 10)
+    assert counts.closed == {CloseReason.FULL: 1}
+    assert counts.fail == Duration()
+    check_invariants(counts)
+
+
+def test_nothing() -> None:
+    counts = ModelStatistics().snapshot()
+    assert counts.last_inference == 0 and counts.executions == 0
+    check_invariants(counts)
+
+
+def test_the_last_inference_is_told_by_the_clock_of_clients() -> None:
+    statistics = ModelStatistics()
+    before = time.time_ns() // 1_000_000
+    now = monotonic()
+    statistics.record_batch(record(1, [now], [now], (now, now, now, now)))
+    assert before - 1 <= statistics.snapshot().last_inference <= time.time_ns() // 1_000_000 + 1
+    first = statistics.snapshot().last_inference
+    statistics.record_failure(5)
+    assert statistics.snapshot().last_inference == first
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(1, 300), min_size=1, max_size=5),
+            st.lists(st.integers(0, 10**10), min_size=4, max_size=4),
+            st.sampled_from(CloseReason),
+        ),
+        max_size=20,
+    ),
+    st.integers(1, 30),
+)
+def test_any_batches(batches: list[tuple[list[int], list[int], CloseReason]], repeated: int) -> None:
+    statistics = ModelStatistics()
+    for requests, steps, reason in batches * repeated:
+        start, infer, end, done = (sum(steps[: count + 1]) for count in range(4))
+        moments = [0] * len(requests)
+        statistics.record_batch(BatchRecord(sum(requests), reason, moments, moments, start, infer, end, done))
+    counts = statistics.snapshot()
+    check_invariants(counts)
+    assert counts.executions == repeated * len(batches)
+    assert counts.inferences == repeated * sum(sum(requests) for requests, _, _ in batches)
+    assert counts.success.ns == repeated * sum(len(requests) * sum(steps) for requests, steps, _ in batches)
+
+
+def test_a_snapshot_stands_by_itself() -> None:
+    statistics = ModelStatistics()
+    statistics.record_batch(record(2, [0], [0], (1, 2, 3, 4)))
+    early = statistics.snapshot()
+    kept = repr(dataclasses.asdict(early)["success"]), dict(early.closed), list(early.batch_size.counts)
+    for _ in range(300):
+        statistics.record_batch(record(2, [0], [0], (1, 2, 3, 4)))
+    statistics.record_failure(1)
+    assert kept == (
+        repr(dataclasses.asdict(early)["success"]),
+        dict(early.closed),
+        list(early.batch_size.counts),
+    )
+    early.batches[2].compute_infer.add(10**9)
+    early.batch_size.observe([1] * 1000)
+    early.closed[CloseReason.DELAY] += 1
+    late = statistics.snapshot()
+    check_invariants(late)
+    assert late.executions == 301 and late.fail == Duration(1, 1)
+
+
+def test_threads_count_together() -> None:
+    statistics = ModelStatistics()
+
+    def work(index: int) -> None:
+        for number in range(200):
+            statistics.record_batch(record(2, [0, 0], [0, 0], (1, 2, 3, 4)))
+            statistics.record_failure(1)
+            if number % 50 == index:
+                check_invariants(statistics.snapshot())
+
+    in_threads(4, work)
+    counts = statistics.snapshot()
+    check_invariants(counts)
+    assert (counts.executions, counts.success.count, counts.fail.count) == (800, 1600, 800)
+
+
+# --- As models count ----------------------------------------------------------------------------------
+
+
+def test_a_model_counts_before_it_answers(make_model: MakeModel) -> None:
+    model = make_model(doubling())
+    seen: list[int] = []
+    for number in range(5):
+        future = model.submit(request(batch=2))
+        future.add_done_callback(lambda _: seen.append(model.counts().success.count))
+        assert future.get(SOON)
+        assert model.counts().success.count == number + 1
+    counts = model.counts()
+    assert seen == [1, 2, 3, 4, 5]
+    check_invariants(counts)
+    assert counts.inferences == 10 and counts.closed == {CloseReason.IDLE: 5}
+
+
+def test_a_model_counts_batches_and_failures(make_model: MakeModel) -> None:
+    engine = doubling()
+    model = make_model(engine)
+    with stopped(engine, model):
+        futures = [model.submit(request(batch=size)) for size in (3, 5, 2)]
+        assert model.submit(request(batch=9)).exception(0)
+    assert all(future.get(SOON) for future in futures)
+    engine.error = ValueError("no")
+    assert model.submit(request()).exception(SOON)
+    counts = model.counts()
+    check_invariants(counts)
+    assert engine.batches == [1, 8, 2, 1]
+    assert {size: batch.compute_infer.count for size, batch in counts.batches.items()} == {1: 1, 2: 1, 8: 1}
+    assert (counts.inferences, counts.executions) == (11, 3)
+    assert (counts.success.count, counts.fail.count) == (4, 2)
+    assert counts.closed == {CloseReason.IDLE: 2, CloseReason.FULL: 1}
+    assert counts.success.ns >= counts.queue.ns + counts.compute_infer.ns > 0
