@@ -1,8 +1,9 @@
-"""Say something to the echo service: `python examples/01_basic_grpc/client.py [--text hello]`."""
+"""Call the echo service once: `python examples/01_basic_grpc/client.py [--port 50051] [--text hello]`."""
 
 import argparse
 
 import grpc
+
 from echo_pb2 import EchoReply, EchoRequest
 
 
@@ -14,11 +15,9 @@ def main() -> None:
 
     with grpc.insecure_channel(f"localhost:{arguments.port}") as channel:
         say = channel.unary_unary(
-            "/yais.examples.echo.Echo/Say",
-            request_serializer=EchoRequest.SerializeToString,
-            response_deserializer=EchoReply.FromString,
+            "/yais.examples.echo.Echo/Say", EchoRequest.SerializeToString, EchoReply.FromString
         )
-        print(say(EchoRequest(text=arguments.text), timeout=5.0).text)
+        print(say(EchoRequest(text=arguments.text), timeout=10.0).text)
 
 
 if __name__ == "__main__":

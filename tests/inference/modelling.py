@@ -63,7 +63,10 @@ def is_double(response: InferResponse, asked: InferRequest) -> bool:
 
 @contextmanager
 def stopped(engine: FakeEngine, model: Model, executions: int = 1) -> Iterator[list[Future[InferResponse]]]:
-    """Keep `executions` instances busy while the block lasts, each with a request of one item."""
+    """Keep `executions` instances busy while the block lasts, each with a request of one item.
+
+    These requests are done when the block has ended.
+    """
     engine.gate.clear()
     futures = []
     try:
@@ -73,6 +76,8 @@ def stopped(engine: FakeEngine, model: Model, executions: int = 1) -> Iterator[l
         yield futures
     finally:
         engine.gate.set()
+        for future in futures:
+            future.wait(SOON)
 
 
 class HandDispatcher:

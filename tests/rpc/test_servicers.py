@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import queue
 import threading
 from collections.abc import Iterator
@@ -418,7 +417,7 @@ class Reading:
         self.outcomes = queue.SimpleQueue()
         self.silence = threading.Event()
 
-    def stream_unary(self, _servicer, requests, context):
+    def stream_unary(self, requests, context):
         ended = threading.Event()
         context.add_callback(ended.set)
         self.outcomes.put("begun")
@@ -451,7 +450,7 @@ def reading():
 
 
 def test_a_stream_of_requests_that_is_cut_short_does_not_look_whole(reading):
-    with four(stream_unary=functools.partialmethod(reading.stream_unary)) as stub:
+    with four(stream_unary=reading.stream_unary) as stub:
         firsts = []
         for _ in range(20):
             call = stub.stream_unary.future(reading.requests(), timeout=SOON)
@@ -467,11 +466,12 @@ def test_a_stream_of_requests_that_is_cut_short_does_not_look_whole(reading):
 
 
 def test_the_deadline_passes_while_a_method_waits_for_requests(reading):
-    with four(stream_unary=functools.partialmethod(reading.stream_unary)) as stub:
+    with four(stream_unary=reading.stream_unary) as stub:
         code, _ = status(lambda: stub.stream_unary(reading.requests(), timeout=0.2))
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert reading.outcomes.get(timeout=SOON) == "begun"
-        assert reading.check()[1] == (0.0, False)
+        _, (left, active) = reading.check()
+        assert left < 0.1 and not active  # The server began to count a little later than the client.
 
 
 def test_a_cancelled_call_that_waits_for_a_thread_is_not_served():

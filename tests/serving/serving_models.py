@@ -148,6 +148,17 @@ def outputs_of(response: pb.ModelInferResponse) -> dict[str, np.ndarray]:
     }
 
 
+def count_to(times: int) -> pb.ModelInferRequest:
+    """Make a request to the model `counter`; a million takes about a second."""
+    return infer_request("counter", {"times": np.array([times])})
+
+
+def count_often(wire: Wire) -> None:
+    """Let the server learn that `counter` takes long, so that it runs beside the queue's thread."""
+    for _ in range(30):
+        wire.infer(count_to(2000))
+
+
 def eventually(holds: Callable[[], object]) -> None:
     """Wait for what no event announces."""
     deadline = time.monotonic() + SOON

@@ -8,11 +8,10 @@ import socket
 import threading
 
 import grpc
-import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx_models import EXAMPLES, counter, identity, write
-from serving_models import SOON, Wire, eventually, infer_request, outputs_of, serving_models
+from serving_models import SOON, Wire, count_often, count_to, eventually, outputs_of, serving_models
 
 from yais.errors import InvalidArgument, NotFound
 from yais.protocol import kserve_pb2 as pb
@@ -46,10 +45,11 @@ def slow(tmp_path):
     return tmp_path
 
 
-def begin(server, wire, times=A_WHILE):
+def begin(server, wire):
     """Start a request that takes a while; return its call once the server has it."""
-    request = infer_request("counter", {"times": np.array([times])})
-    call = wire.method("ModelInfer").future(request, timeout=SOON)
+    count_often(wire)
+    eventually(lambda: not server.in_flight)
+    call = wire.method("ModelInfer").future(count_to(A_WHILE), timeout=SOON)
     eventually(lambda: server.in_flight)
     return call
 
@@ -131,8 +131,7 @@ def test_while_requests_end_no_others_are_taken(slow):
         stopping.start()
 
         def refused():
-            request = infer_request("counter", {"times": np.array([1])})
-            error = other.method("ModelInfer").future(request, timeout=SOON).exception(SOON)
+            error = other.method("ModelInfer").future(count_to(1), timeout=SOON).exception(SOON)
             return error is not None and error.code()
 
         eventually(refused)
@@ -144,14 +143,13 @@ def test_while_requests_end_no_others_are_taken(slow):
 
 def test_requests_that_race_with_the_stop_are_answered_or_refused(slow):
     """None hangs, and none is answered wrongly."""
-    request = infer_request("counter", {"times": np.array([5])})
     outcomes = []
 
     def ask(port, started):
         with Wire(port) as wire:
             infer = wire.method("ModelInfer")
             while True:
-                call = infer.future(request, timeout=SOON)
+                call = infer.future(count_to(5), timeout=SOON)
                 error = call.exception(2 * SOON)
                 started.set()
                 if error is not None:

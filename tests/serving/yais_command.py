@@ -48,6 +48,7 @@ class Serving:
         self.output: list[str] = []
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._errors: list[str] = []
+        self._error_lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._readers = [
             threading.Thread(target=self._read, daemon=True),
             threading.Thread(target=self._read_errors, daemon=True),
@@ -77,6 +78,11 @@ class Serving:
             if found := re.search(pattern, line):
                 return found
 
+    def error(self, text: str) -> None:
+        """Wait for a line of its standard error that has `text`."""
+        while text not in (line := self._error_lines.get(timeout=SOON)):
+            assert line, f"it ended without {text!r}: {self._errors}"
+
     def end(self, signal: int | None = None) -> tuple[int, str]:
         """Send it a signal, if one is given, and wait; return its status and what it said of errors."""
         if signal is not None:
@@ -87,8 +93,8 @@ class Serving:
             self.process.kill()
         for reader in self._readers:
             reader.join(SOON)
-        while not self._lines.empty():
-            self.output.append(self._lines.get().rstrip("\n"))
+        while line := self._lines.get(timeout=SOON):
+            self.output.append(line.rstrip("\n"))
         self.process.stdout.close()
         self.process.stderr.close()
         return status, "".join(self._errors)
@@ -99,7 +105,10 @@ class Serving:
         self._lines.put("")
 
     def _read_errors(self) -> None:
-        self._errors.extend(self.process.stderr)
+        for line in self.process.stderr:
+            self._errors.append(line)
+            self._error_lines.put(line)
+        self._error_lines.put("")
 
 
 @contextmanager

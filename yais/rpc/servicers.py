@@ -115,7 +115,7 @@ def _run(rpc: _Rpc, handler: Any) -> None:
     try:
         if not rpc.active:  # cancelled while it waited for the thread
             return
-        request: Any = _requests(rpc, handler.request_deserializer or bytes)
+        request: Any = _Requests(rpc, handler.request_deserializer or bytes)
         if not handler.request_streaming:
             request = next(request, None)
             if request is None:
@@ -176,13 +176,21 @@ def _behaviour(handler: Any) -> Any:
     return getattr(handler, f"{request}_{reply}")
 
 
-def _requests(rpc: _Rpc, decode: Callable[[bytes], Any]) -> Iterator[Any]:
-    while (message := rpc.receive()) is not None:
+class _Requests(Iterator[Any]):
+    """The requests of a call, as a servicer method takes them, on any thread."""
+
+    def __init__(self, rpc: _Rpc, decode: Callable[[bytes], Any]) -> None:
+        self._rpc = rpc
+        self._decode = decode
+
+    def __next__(self) -> Any:
+        message = self._rpc.receive()
+        if message is None:
+            raise StopIteration
         try:
-            request = decode(message)
+            return self._decode(message)
         except BaseException as error:
             raise Internal("Exception deserializing request!") from error
-        yield request
 
 
 class _Cancelled(grpc.RpcError):

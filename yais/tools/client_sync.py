@@ -36,6 +36,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 @click.option(
     "--shape",
     "shapes",
+    envvar="YAIS_CLIENT_SYNC_SHAPE",
     multiple=True,
     metavar="NAME:D1,D2,...",
     help="Shape of an input with dimensions of any size, without the batch; such dimensions are 1 by "
@@ -48,7 +49,9 @@ Shapes = Mapping[str, tuple[int, ...]]
     show_default=True,
     help="Seconds a request may take.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--json", "as_json", envvar="YAIS_CLIENT_SYNC_JSON", is_flag=True, help="Print the result as JSON."
+)
 def client_sync(
     address: str, model: str, count: int, batch: int, shapes: tuple[str, ...], timeout: float, as_json: bool
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from yais.serving.server import InferenceServer, ServerOptions
 __all__ = ["serve"]
 
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+_PORT = click.IntRange(0, 65535)
+_SECONDS = click.FloatRange(min=0)
 
 
 @click.command()
@@ -23,17 +26,33 @@ _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
     "--model-repository",
     "--model-store",
     "repositories",
+    envvar="YAIS_SERVE_MODEL_REPOSITORY",
     type=_DIRECTORY,
     multiple=True,
     required=True,
     help="Directory of models; may be given more than once.",
 )
 @click.option("--grpc-address", default="0.0.0.0", show_default=True, help="Where to listen for gRPC.")
-@click.option("--grpc-port", default=8001, show_default=True, help="Port for gRPC; 0 takes a free one.")
+@click.option(
+    "--grpc-port", type=_PORT, default=8001, show_default=True, help="Port for gRPC; 0 takes a free one."
+)
 @click.option("--allow-metrics", type=bool, default=True, show_default=True, help="Whether to serve metrics.")
 @click.option("--metrics-address", default="0.0.0.0", show_default=True, help="Where to offer metrics.")
-@click.option("--metrics-port", default=8002, show_default=True, help="Port for metrics.")
-@click.option("--id", "name", default="triton", show_default=True, help="Name clients are told.")
+@click.option(
+    "--metrics-port",
+    type=_PORT,
+    default=8002,
+    show_default=True,
+    help="Port for metrics; 0 takes a free one.",
+)
+@click.option(
+    "--id",
+    "name",
+    envvar="YAIS_SERVE_ID",
+    default="triton",
+    show_default=True,
+    help="Name clients are told.",
+)
 @click.option(
     "--strict-readiness",
     type=bool,
@@ -50,12 +69,14 @@ _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option(
     "--exit-timeout-secs",
+    type=_SECONDS,
     default=30.0,
     show_default=True,
     help="Seconds that requests in flight may take when the server stops.",
 )
 @click.option(
     "--drain-delay-secs",
+    type=_SECONDS,
     default=0.0,
     show_default=True,
     help="Seconds between reporting not ready and refusing requests.",
@@ -94,23 +115,37 @@ def serve(
             drain_delay=drain_delay_secs,
         )
     )
+    # `run` takes the signals only once everything is started; before that, too, the end is to be clean.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: sys.exit())
     try:
         server.start(_show_progress if sys.stderr.isatty() else None)
+        click.echo(_table(server.repository))
+        if exit_on_error:
+            _check_ready(server.repository)
+        # What is there by now stays: the garbage collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        started = [f"Started GRPCInferenceService at {grpc_address}:{server.port}"]
+        if server.metrics_port is not None:
+            started.append(f"Started Metrics Service at {metrics_address}:{server.metrics_port}")
+        click.echo("\n".join(started))
+        server.run()
     except (OSError, YaisError) as error:
         raise click.ClickException(str(error)) from None
-    click.echo(_table(server.repository))
-    if exit_on_error and not server.repository.ready:
+    except SystemExit:  # a signal before `run`
+        pass
+    finally:
         server.stop()
-        raise click.ClickException("not every model could be loaded, and --exit-on-error is set")
-    click.echo(f"Started GRPCInferenceService at {grpc_address}:{server.port}")
-    if server.metrics_port is not None:
-        click.echo(f"Started Metrics Service at {metrics_address}:{server.metrics_port}")
-    sys.stdout.flush()
-    # What is there by now stays: the garbage collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    server.run()
     click.echo("Stopped")
+
+
+def _check_ready(repository: ModelRepository) -> None:
+    failed = [
+        f"'{entry.name}': {_line(entry.reason)}" for entry in repository.entries if entry.loaded is None
+    ]
+    if failed:
+        raise click.ClickException(f"--exit-on-error, and models cannot be loaded: {'; '.join(failed)}")
 
 
 def _configure_logging(verbose: int) -> None:
@@ -134,10 +169,14 @@ def _table(repository: ModelRepository) -> str:
 
 def _row(entry: ModelEntry) -> tuple[str, str, str]:
     if entry.loaded is None:
-        return entry.name, entry.version or "-", f"{entry.state.value}: {entry.reason}"
+        return entry.name, entry.version or "-", f"{entry.state.value}: {_line(entry.reason)}"
     signature = entry.loaded.model.signature
     inputs = ", ".join(map(str, signature.inputs))
     outputs = ", ".join(map(str, signature.outputs))
     batch = f"batch {signature.max_batch}" if signature.max_batch else "no batch"
     took = f"{entry.seconds * 1e3:.0f} ms"
     return entry.name, entry.version, f"READY ({took}; {batch}; {inputs} -> {outputs})"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
