@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 from onnx import TensorProto, helper
 
 from yais.core.clock import NEVER, Deadline
@@ -17,6 +18,7 @@ from yais.core.tensor import DataType, TensorSpec
 from yais.inference.layout import Signature
 from yais.inference.model import Model
 from yais.inference.request import InferRequest, InferResponse
+from yais.inference.statistics import Counts
 from yais.testing import FakeEngine
 
 SOON = 10.0
@@ -139,3 +141,29 @@ def onnx_model(operator: str, inputs: Sequence[str], kind: int = TensorProto.FLO
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(made.SerializeToString())
+
+
+def check_invariants(counts: Counts) -> None:
+    """Check what Triton's clients rely on (kserve-v2.md, section 1.14)."""
+    requests = counts.success.count
+    assert counts.queue.count == requests
+    for duration in (counts.compute_input, counts.compute_infer, counts.compute_output):
+        assert duration.count == requests
+    assert sum(batch.compute_infer.count for batch in counts.batches.values()) == counts.executions
+    for batch in counts.batches.values():
+        assert batch.compute_input.count == batch.compute_infer.count == batch.compute_output.count
+    assert (
+        sum(size * batch.compute_infer.count for size, batch in counts.batches.items()) == counts.inferences
+    )
+    assert sum(counts.closed.values()) == counts.executions
+    for histogram, observations in (
+        (counts.batch_size, counts.executions),
+        (counts.request_seconds, requests),
+        (counts.queue_seconds, requests),
+        (counts.compute_seconds, requests),
+    ):
+        assert sum(histogram.counts) == observations
+    assert counts.batch_size.sum == counts.inferences
+    assert counts.request_seconds.sum == pytest.approx(counts.success.ns / 1e9)
+    assert counts.queue_seconds.sum == pytest.approx(counts.queue.ns / 1e9)
+    assert counts.compute_seconds.sum == pytest.approx(counts.compute_infer.ns / 1e9)

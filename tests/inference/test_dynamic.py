@@ -391,6 +391,6 @@ class DirectMachine(QueueMachine):
 
 
 TestDynamicMachine = DynamicMachine.TestCase
-TestDynamicMachine.settings = settings(max_examples=150, stateful_step_count=40)
+TestDynamicMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestDirectMachine = DirectMachine.TestCase
-TestDirectMachine.settings = settings(max_examples=30, stateful_step_count=30)
+TestDirectMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

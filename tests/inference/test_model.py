@@ -128,7 +128,7 @@ def test_more_forms_than_are_kept(make_model: MakeModel) -> None:
         asked = request(form)
         asked.signature = form
         assert is_double(model.submit(asked).get(SOON), asked)
-    assert len(model._layouts) <= 1024 and len(model._runner._forms) <= 1024
+    assert len(model._layouts) <= 1024 and len(model._runner.responder._forms) <= 1024
 
 
 # --- Batches ------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from modelling import SIGNATURE, SOON, X, Y, dispatching, in_threads, is_double, request
-from test_statistics import check_invariants
+from modelling import SIGNATURE, SOON, X, Y, check_invariants, dispatching, in_threads, is_double, request
 
 from yais.core.clock import Deadline
 from yais.core.future import Future

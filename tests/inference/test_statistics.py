@@ -6,15 +6,13 @@ import dataclasses
 import time
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelling import SOON, doubling, in_threads, request, stopped
+from modelling import SOON, check_invariants, doubling, in_threads, request, stopped
 
 from yais.core.clock import monotonic
 from yais.inference.scheduling.queue import CloseReason
-from yais.inference.statistics import BatchRecord, Counts, Duration, ModelStatistics
-from yais.telemetry.histogram import Histogram
+from yais.inference.statistics import BatchRecord, Duration, ModelStatistics
 
 MakeModel = Any
 
@@ -23,32 +21,6 @@ def record(
     size: int, received: list[int], queued: list[int], times: tuple[int, int, int, int]
 ) -> BatchRecord:
     return BatchRecord(size, CloseReason.FULL, received, queued, *times)
-
-
-def check_invariants(counts: Counts) -> None:
-    requests = counts.success.count
-    assert counts.queue.count == requests
-    for duration in (counts.compute_input, counts.compute_infer, counts.compute_output):
-        assert duration.count == requests
-    assert sum(batch.compute_infer.count for batch in counts.batches.values()) == counts.executions
-    for batch in counts.batches.values():
-        assert batch.compute_input.count == batch.compute_infer.count == batch.compute_output.count
-    assert (
-        sum(size * batch.compute_infer.count for size, batch in counts.batches.items()) == counts.inferences
-    )
-    assert sum(counts.closed.values()) == counts.executions
-    histogram: Histogram
-    for histogram, observations in (
-        (counts.batch_size, counts.executions),
-        (counts.request_seconds, requests),
-        (counts.queue_seconds, requests),
-        (counts.compute_seconds, requests),
-    ):
-        assert sum(histogram.counts) == observations
-    assert counts.batch_size.sum == counts.inferences
-    assert counts.request_seconds.sum == pytest.approx(counts.success.ns / 1e9)
-    assert counts.queue_seconds.sum == pytest.approx(counts.queue.ns / 1e9)
-    assert counts.compute_seconds.sum == pytest.approx(counts.compute_infer.ns / 1e9)
 
 
 def test_one_batch() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError, Message
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from yais.core.tensor import DataType
@@ -315,13 +315,13 @@ def messages(draw: st.DrawFn, plain: bool = False) -> bytes:
     return b"".join(fields)
 
 
-@settings(max_examples=500)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(messages())
 def test_is_what_protobuf_says(message: bytes) -> None:
     check(message)
 
 
-@settings(max_examples=500)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(messages(), st.data())
 def test_damaged_messages_are_refused_or_what_protobuf_says(message: bytes, data: st.DataObject) -> None:
     damaged = bytearray(message)
@@ -341,7 +341,7 @@ def test_damaged_messages_are_refused_or_what_protobuf_says(message: bytes, data
     check(bytes(damaged))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
 @example(b"\x0a")
 @example(b"\x3a\x05ab")
@@ -359,6 +359,38 @@ def test_all_kinds_are_compared() -> None:
     assert check(request.SerializeToString()) == "accepted"
     assert check(request.SerializeToString()[:-1]) == "refused"
     assert check(simple("FP32").SerializeToString()) == "contradiction"
+
+
+def whole() -> bytes:
+    """Return a message with every field."""
+    request = simple("FP32", "BYTES")
+    request.model_version = "3"
+    request.inputs[0].parameters["p"].double_param = 0.5
+    request.outputs.add(name="O").parameters["classification"].int64_param = 3
+    request.parameters["a"].string_param = "é"
+    request.raw_input_contents.extend([b"1234", encode_bytes([b"a\0"])])
+    return request.SerializeToString(deterministic=True)
+
+
+def test_messages_cut_off_anywhere() -> None:
+    message = whole()
+    outcomes = {check(message[:end]) for end in range(len(message) + 1)}
+    assert outcomes == {"accepted", "refused", "contradiction"}
+
+
+def test_any_bit_may_be_wrong() -> None:
+    message = whole()
+    for place in range(len(message)):
+        for bit in range(8):
+            check(message[:place] + bytes([message[place] ^ 1 << bit]) + message[place + 1 :])
+
+
+@pytest.mark.parametrize("number", [8, 9, 15, 16, 100, 5000])
+def test_fields_nobody_knows(number: int) -> None:
+    values = {0: b"\5", 1: bytes(8), 2: b"\3abc", 5: bytes(4)}
+    for wire_type, value in values.items():
+        unknown = varint(number << 3 | wire_type) + value
+        assert check(whole() + unknown) == check(unknown + whole()) == "accepted"
 
 
 def test_a_map_entry_with_a_field_nobody_knows() -> None:

@@ -236,3 +236,11 @@ def test_empty_and_scalar(shape: tuple[int, ...]) -> None:
         assert decode(datatype, shape, encode(array)).shape == shape
     assert decode(DataType.BYTES, shape, encode_bytes([b"x"] * math.prod(shape))).shape == shape
     assert float32_to_bf16(np.zeros(shape, np.float32)).shape == shape
+
+
+def test_what_is_no_number_in_float32_is_none_in_bf16() -> None:
+    quiet, low, negative = np.array([0x7FC00000, 0x7F800001, 0xFF800001], np.uint32).view(np.float32)
+    array = np.array([quiet, low, negative, np.inf, -np.inf], np.float32)
+    back = bf16_to_float32(float32_to_bf16(array))
+    assert np.isnan(back[:3]).all()
+    assert back[3:].tolist() == [np.inf, -np.inf]

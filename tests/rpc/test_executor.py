@@ -12,6 +12,7 @@ from echoing import SOON, echoing
 
 import yais
 from yais.core.dispatcher import current_dispatcher
+from yais.rpc.completion_queue import CoreServer
 from yais.rpc.executor import Executor
 
 
@@ -184,6 +185,32 @@ def test_threads_are_named_for_the_system():
 
     with echoing(Named) as client:
         assert (client.say(""), client.say("loop")) == ("yais-rpc-0", "yais-asyncio")
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(1)], ids=repr)
+def test_a_fault_in_a_handler_ends_no_thread(caplog, error):
+    ended, done = threading.Event(), threading.Event()
+    executor = Executor("faulty", on_end=ended.set)
+    server = CoreServer([], [executor.queue])
+    server.start()
+
+    def fail(event):
+        executor.vacate()
+        raise error
+
+    def shut_down(event):
+        executor.vacate()
+        done.set()
+
+    executor.occupy()
+    executor.occupy()
+    assert server.request(None, executor.queue, fail)
+    executor.drain()
+    executor.start()
+    server.shutdown(executor.queue, shut_down)
+    assert done.wait(SOON) and ended.wait(SOON)
+    server.destroy()
+    assert caplog.records[0].exc_info[1] is error
 
 
 def test_an_executor_without_work_ends_once_it_is_told_to():

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import yais
 from yais.rpc.service import Service
+from yais.rpc.servicers import _Rpc
 from yais.testing import Served
 
 SERVICE = "tests.Four"
@@ -474,6 +475,53 @@ def test_the_deadline_passes_while_a_method_waits_for_requests(reading):
         assert left < 0.1 and not active  # The server began to count a little later than the client.
 
 
+def test_the_end_of_a_stream_counts_only_when_no_cancellation_comes_with_it():
+    class Call:
+        method, metadata = "/a/b", ()
+
+        def receive_close(self, done):
+            self.close = done
+
+        def receive_message(self, done):
+            self.message = done
+            receiving.set()
+
+        def finish(self, code, *arguments, done, **options):
+            done(None)
+
+    class Executor:
+        def __init__(self):
+            self.drained = []
+            self.when_drained = self.drained.append
+
+        def occupy(self):
+            pass
+
+        vacate = occupy
+
+    for cancelled in (True, False):
+        receiving, outcome = threading.Event(), queue.SimpleQueue()
+        call, executor = Call(), Executor()
+        rpc = _Rpc(call, executor, set())
+
+        def receive(rpc=rpc, outcome=outcome):
+            try:
+                outcome.put(rpc.receive())
+            except grpc.RpcError as error:
+                outcome.put(error)
+
+        thread = on_thread(receive)
+        assert receiving.wait(SOON)
+        call.message(None)
+        assert len(executor.drained) == 1  # to be told later
+        if cancelled:
+            call.close(True)
+        for callback in executor.drained:
+            callback()
+        thread.join(SOON)
+        assert isinstance(outcome.get(timeout=SOON), grpc.RpcError if cancelled else type(None))
+
+
 def test_a_cancelled_call_that_waits_for_a_thread_is_not_served():
     may_end = threading.Event()
     served = queue.SimpleQueue()
@@ -484,8 +532,8 @@ def test_a_cancelled_call_that_waits_for_a_thread_is_not_served():
         return request
 
     def streams(self, requests, context):
-        served.put(b"".join(requests))
-        return b""
+        served.put(b"streams")
+        return b"".join(requests)
 
     with four(unary_unary=wait, stream_unary=streams) as stub:
         busy = [stub.unary_unary.future(b"busy", timeout=SOON) for _ in range(8)]

@@ -663,6 +663,21 @@ def test_a_second_signal_cancels(number):
         assert "calls are still in flight" in err
 
 
+def test_other_signals_are_none_of_its_business():
+    others = 'signal.signal(signal.SIGUSR1, lambda number, frame: print("other", flush=True))'
+    with process(others + textwrap.dedent(RUN)) as own:
+        assert own.line() == "running"
+        for _ in range(2):
+            own.signal(signal.SIGUSR1)
+            assert own.line() == "other"
+        call = own.client.begin("still here")
+        assert own.line() == "executing"
+        own.release()
+        assert call.result(SOON).text == "still here"
+        own.signal(signal.SIGTERM)
+        assert own.end() == (0, "closed\nend\n", "")
+
+
 def test_many_signals_at_once():
     with process(RUN) as own:
         assert own.line() == "running"

@@ -72,3 +72,19 @@ def test_requests_of_one_form_leave_one_form_behind(wire):
         contents.fp32_contents.extend([number] * 1000)
         assert outputs_of(wire.infer(request))["Y"].tolist() == [[number] * 1000]
     assert headers() <= before + 1
+
+
+def test_forms_that_do_not_repeat_are_not_kept() -> None:
+    from yais.protocol import kserve_pb2
+    from yais.protocol.infer_request import decode_infer_request
+    from yais.serving.infer import _form, _forms
+
+    def form(text: str) -> object:
+        message = kserve_pb2.ModelInferRequest(model_name="m")
+        message.parameters["remark"].string_param = text
+        return _form(decode_infer_request(message.SerializeToString()))
+
+    assert form("short") is form("short")
+    kept = len(_forms)
+    assert form("long" * 100) is not form("long" * 100)
+    assert len(_forms) == kept

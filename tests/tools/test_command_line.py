@@ -9,7 +9,7 @@ import sys
 import click
 import pytest
 from serving_models import SOON
-from yais_command import run_yais
+from yais_command import run_yais, run_yais_process
 
 import yais
 from yais.tools.main import main
@@ -25,7 +25,7 @@ def command(name):
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help(option):
-    done = run_yais(option)
+    done = run_yais_process(option)
     assert (done.returncode, done.stderr) == (0, "")
     for name in COMMANDS:
         assert f"\n  {name}" in done.stdout
@@ -33,7 +33,7 @@ def test_help(option):
 
 
 def test_version():
-    done = run_yais("--version")
+    done = run_yais_process("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"yais, version {yais.__version__}\n", "")
 
 

@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable
 
 from yais.core.clock import monotonic
 from yais.core.pool import Lease
-from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.engines.engine import Array, Engine
 from yais.errors import Internal, YaisError
+from yais.inference.gather import gather, staging_size, views
 from yais.inference.job import Job
 from yais.inference.layout import Signature
 from yais.inference.pace import Pace
-from yais.inference.request import InferResponse, ResponseForm
+from yais.inference.responder import Responder
 from yais.inference.scheduling.queue import Batch, CloseReason
 from yais.inference.statistics import BatchRecord, ModelStatistics
 from yais.lane import Lane
@@ -34,8 +31,6 @@ from yais.memory.arena import Arena
 __all__ = ["Runner"]
 
 _log = logging.getLogger("yais.inference")
-
-_MAX_FORMS = 1024  # response forms kept per model; a request may ask for any of them
 
 _STAGING_TIMEOUT = 60.0  # seconds; as many arenas as threads make a wait impossible unless one is stuck
 
@@ -66,9 +61,8 @@ class Runner:
         self.engine = engine
         self.signature = signature
         self.lane = lane
-        self._version = version
+        self.responder = Responder(signature, version)
         self._statistics = statistics
-        self._forms: dict[Any, ResponseForm] = {}
 
     def run(self, batch: Batch[Job]) -> None:
         """Take a batch through all stages on this thread. Never raises."""
@@ -95,24 +89,6 @@ class Runner:
             _hand_on(finish, execute if pre else None)
 
         (pre or execute).submit(begin)
-
-    def form(self, job: Job, shapes: tuple[tuple[int, ...], ...]) -> ResponseForm:
-        """Return the form of a job's response when the outputs have these shapes (of one item)."""
-        key = (job.layout, shapes)
-        form = self._forms.get(key)
-        if form is None:
-            if len(self._forms) >= _MAX_FORMS:
-                self._forms.clear()
-            specs = tuple(
-                self._response_spec(job, self.signature.outputs[index], shapes[index])
-                for index in job.layout.outputs
-            )
-            form = self._forms[key] = ResponseForm(self.signature.name, self._version, specs)
-        return form
-
-    def _response_spec(self, job: Job, spec: TensorSpec, shape: tuple[int, ...]) -> TensorSpec:
-        full = (job.size, *shape) if self.signature.max_batch else shape
-        return TensorSpec(spec.name, spec.datatype, full)
 
     def record(self, record: BatchRecord) -> None:
         """Count a batch that succeeded."""
@@ -186,11 +162,7 @@ class _Run:
         end = monotonic()
         self._times += (start, end)
         runner.pace.observe(self._size, end - start)
-        expected = runner.signature.outputs
-        if len(outputs) != len(expected):
-            name = runner.signature.name
-            raise Internal(f"model '{name}' returned {len(outputs)} outputs, expected {len(expected)}")
-        self._outputs = [self._checked(spec, array) for spec, array in zip(expected, outputs, strict=True)]
+        self._outputs = runner.responder.checked(outputs, self._size)
 
     def post(self) -> None:
         try:
@@ -200,69 +172,20 @@ class _Run:
             self._fail(error)
 
     def _gather(self) -> list[Array]:
-        jobs = self._jobs
-        inputs = self._runner.signature.inputs
+        runner, jobs = self._runner, self._jobs
+        inputs = runner.signature.inputs
         if len(jobs) == 1:
-            return [_view(spec, jobs[0], index) for index, spec in enumerate(inputs)]
-        arena = self._arena(inputs)
-        gathered = []
-        for index, spec in enumerate(inputs):
-            if not spec.datatype.size:
-                gathered.append(np.concatenate([_view(spec, job, index) for job in jobs]))
-                continue
-            parts = [job.request.data[job.layout.order[index]] for job in jobs]
-            piece = arena.take(sum(map(len, parts)))
-            offset = 0
-            for part in parts:
-                end = offset + len(part)
-                piece[offset:end] = part  # type: ignore[assignment]
-                offset = end
-            shape = (self._size, *jobs[0].layout.shapes[index][1:])
-            gathered.append(np.frombuffer(piece, spec.datatype.numpy).reshape(shape))
-        return gathered
-
-    def _arena(self, inputs: Sequence[TensorSpec]) -> Arena:
-        self._staging = self._runner.lane.staging.acquire(_STAGING_TIMEOUT)
+            return views(inputs, jobs[0])
+        self._staging = runner.lane.staging.acquire(_STAGING_TIMEOUT)
         arena = self._staging.item
-        total = 0
-        for index in range(len(inputs)):
-            sizes = (job.layout.sizes[job.layout.order[index]] for job in self._jobs)
-            total += Arena.padded(sum(max(size, 0) for size in sizes))
-        arena.reset(total)
-        return arena
-
-    def _checked(self, spec: TensorSpec, array: Array) -> Array:
-        """Return an output as it can be cut: of its type, contiguous, and with one row per item."""
-        signature = self._runner.signature
-        if signature.max_batch and (not array.ndim or array.shape[0] != self._size):
-            raise Internal(
-                f"model '{signature.name}' returned output '{spec.name}' of shape {list(array.shape)} "
-                f"for a batch of {self._size}"
-            )
-        if array.dtype != spec.datatype.numpy:
-            raise Internal(
-                f"model '{signature.name}' returned output '{spec.name}' of type {array.dtype}, "
-                f"expected {spec.datatype.numpy}"
-            )
-        return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+        arena.reset(staging_size(inputs, jobs))
+        return gather(inputs, jobs, arena)
 
     def _respond(self, outputs: list[Array]) -> None:
-        runner, jobs = self._runner, self._jobs
-        batching = bool(runner.signature.max_batch)
-        shapes = tuple(array.shape[1:] if batching else array.shape for array in outputs)
-        contents = [_contents(array) for array in outputs]
-        rows = [
-            _row_size(view, array, batching=batching) for view, array in zip(contents, outputs, strict=True)
-        ]
-        responses = []
-        offset = 0
-        for job in jobs:
-            end = offset + (job.size if batching else 1)
-            data = [contents[index][offset * rows[index] : end * rows[index]] for index in job.layout.outputs]
-            responses.append(InferResponse(runner.form(job, shapes), job.request.id, data))
-            offset = end
+        jobs = self._jobs
+        responses = self._runner.responder.responses(jobs, outputs)
         # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
-        runner.record(self._record(jobs))
+        self._runner.record(self._record(jobs))
         for job, response in zip(jobs, responses, strict=True):
             job.future.set_result(response)
 
@@ -315,24 +238,3 @@ def _hand_on(stage: Callable[[], None], pool: ThreadPool | None) -> None:
 
 def _nothing() -> None:
     pass
-
-
-def _view(spec: TensorSpec, job: Job, index: int) -> Array:
-    data = job.request.data[job.layout.order[index]]
-    shape = job.layout.shapes[index]
-    if not spec.datatype.size:
-        return np.asarray(data, np.object_).reshape(shape)
-    return np.frombuffer(data, spec.datatype.numpy).reshape(shape)
-
-
-def _contents(array: Array) -> memoryview | Array:
-    """Return an output's bytes, or its elements if it is one of BYTES."""
-    if array.dtype.hasobject:
-        return array.reshape(-1)
-    # memoryview refuses to cast what has no elements.
-    return memoryview(array).cast("B") if array.size else memoryview(b"")  # type: ignore[arg-type]
-
-
-def _row_size(contents: memoryview | Array, array: Array, *, batching: bool) -> int:
-    """Return how much of the contents belongs to one item of the batch."""
-    return len(contents) // array.shape[0] if batching else len(contents)

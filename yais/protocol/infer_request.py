@@ -65,6 +65,9 @@ class InferMessage:
     ----------
     data
         Contents of each input, in their order; None for one that is in shared memory.
+    repeats
+        Whether another request with the same parameters, inputs and outputs has the same objects for them,
+        so that what follows from them is worth keeping.
     """
 
     model_name: str = ""
@@ -74,6 +77,7 @@ class InferMessage:
     inputs: Sequence[InputHeader] = ()
     outputs: Sequence[OutputHeader] = ()
     data: list[TensorData | None] = field(default_factory=list)
+    repeats: bool = True
 
 
 class _Unexpected(Exception):
@@ -103,6 +107,9 @@ def decode_infer_request(message: bytes) -> InferMessage:
 # Fields of ModelInferRequest: number << 3 | wire type, which is 2 for all of them.
 _MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW = range(0x0A, 0x3B, 8)
 
+_KEPT = 256  # bytes of a header that is kept; what clients repeat is short
+_MAX_KEPT = 4096  # headers kept of each kind; no client may fill our memory
+
 _COPY_BELOW = 4096  # bytes; a small slice is cheaper to copy than to view
 
 
@@ -127,12 +134,18 @@ def _walk(message: bytes) -> tuple[InferMessage, list[bytes | memoryview]]:
                 raw.append(message[position:stop])
             else:
                 raw.append(memoryview(message)[position:stop])
-        elif tag == _INPUTS:
-            inputs.append(_input_header(message[position:stop]))
-        elif tag == _OUTPUTS:
-            outputs.append(_output_header(message[position:stop]))
-        elif tag == _PARAMETERS:
-            parameters.append(_parameter(message[position:stop]))
+        elif _PARAMETERS <= tag <= _OUTPUTS:
+            header = message[position:stop]
+            if length > _KEPT:
+                decoded.repeats = False
+            if tag == _INPUTS:
+                inputs.append(_input_header(header))
+            elif tag == _OUTPUTS:
+                outputs.append(_output_header(header))
+            elif tag == _PARAMETERS:
+                parameters.append(_parameter(header))
+            else:
+                raise _Unexpected
         elif tag == _MODEL_NAME:
             decoded.model_name = message[position:stop].decode()
         elif tag == _ID:
@@ -184,8 +197,8 @@ def _interned(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
         found = known.get(text)
         if found is None:
             found = parse(text)
-            if len(text) <= 256:  # bytes; what repeats is short
-                if len(known) >= 4096:  # entries; no client may fill our memory
+            if len(text) <= _KEPT:
+                if len(known) >= _MAX_KEPT:
                     known.clear()
                 known[text] = found
         return found

@@ -74,10 +74,10 @@ class LoopThread:
     def close(self, timeout: float) -> bool:
         """Cancel what still runs and end the thread; return whether it ended within `timeout` seconds."""
         with self._lock:
-            self._closed = True
+            first, self._closed = not self._closed, True
             if self._loop is None or self._thread is None:
                 return True
-            with contextlib.suppress(RuntimeError):  # closed already
+            if first:  # a second one would interrupt what the first began
                 self._loop.call_soon_threadsafe(self._loop.stop)
             thread = self._thread
         thread.join(timeout)

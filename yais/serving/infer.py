@@ -68,7 +68,7 @@ class InferContext(Context[InferMessage, InferResponse, ServingResources]):
             form.parameters,
             self.deadline,
             self._accepted,
-            form,
+            form if message.repeats else None,
         )
         future = loaded.model.submit(request)
         return _classified(future, form.classes, loaded) if form.classes else future
@@ -94,6 +94,8 @@ def _head(form: ResponseForm) -> ResponseHead:
 
 
 def _form(message: InferMessage) -> _Form:
+    if not message.repeats:
+        return _checked_form(message)
     key = (tuple(message.inputs), tuple(message.outputs), tuple(message.parameters))
     form = _forms.get(key)
     if form is None:

@@ -6,6 +6,8 @@ import gc
 import logging
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -116,8 +118,7 @@ def serve(
         )
     )
     # `run` takes the signals only once everything is started; before that, too, the end is to be clean.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: sys.exit())
+    _on_signal(sys.exit)
     try:
         server.start(_show_progress if sys.stderr.isatty() else None)
         click.echo(_table(server.repository))
@@ -126,6 +127,7 @@ def serve(
         # What is there by now stays: the garbage collector need not look at it again.
         gc.collect()
         gc.freeze()
+        _on_signal(lambda: threading.Thread(target=server.stop).start())
         started = [f"Started GRPCInferenceService at {grpc_address}:{server.port}"]
         if server.metrics_port is not None:
             started.append(f"Started Metrics Service at {metrics_address}:{server.metrics_port}")
@@ -133,11 +135,16 @@ def serve(
         server.run()
     except (OSError, YaisError) as error:
         raise click.ClickException(str(error)) from None
-    except SystemExit:  # a signal before `run`
+    except SystemExit:  # a signal while models were loaded
         pass
     finally:
         server.stop()
     click.echo("Stopped")
+
+
+def _on_signal(action: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: action())
 
 
 def _check_ready(repository: ModelRepository) -> None:

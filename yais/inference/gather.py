@@ -1,0 +1,66 @@
+"""The inputs of several requests as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from yais.core.tensor import TensorSpec
+from yais.engines.engine import Array
+from yais.inference.job import Job
+from yais.memory.arena import Arena
+
+__all__ = ["gather", "staging_size", "views"]
+
+
+def views(inputs: Sequence[TensorSpec], job: Job) -> list[Array]:
+    """Return the inputs of one request as arrays over its own contents: nothing is copied."""
+    return [_view(spec, job, index) for index, spec in enumerate(inputs)]
+
+
+def staging_size(inputs: Sequence[TensorSpec], jobs: Sequence[Job]) -> int:
+    """Return the bytes that `gather` takes of an arena for these requests."""
+    total = 0
+    for index, spec in enumerate(inputs):
+        if spec.datatype.size:
+            total += Arena.padded(sum([job.layout.sizes[job.layout.order[index]] for job in jobs]))
+    return total
+
+
+def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> list[Array]:
+    """Return the inputs of requests, one after the other, in arrays over an arena.
+
+    Parameters
+    ----------
+    inputs
+        Of the model.
+    jobs
+        Requests of one group.
+    arena
+        With room for `staging_size` bytes. Elements of BYTES are objects and stay where they are.
+    """
+    size = sum([job.size for job in jobs])
+    gathered = []
+    for index, spec in enumerate(inputs):
+        if not spec.datatype.size:
+            gathered.append(np.concatenate([_view(spec, job, index) for job in jobs]))
+            continue
+        parts = [job.request.data[job.layout.order[index]] for job in jobs]
+        piece = arena.take(sum(map(len, parts)))
+        offset = 0
+        for part in parts:
+            end = offset + len(part)
+            piece[offset:end] = part  # type: ignore[assignment]
+            offset = end
+        shape = (size, *jobs[0].layout.shapes[index][1:])
+        gathered.append(np.frombuffer(piece, spec.datatype.numpy).reshape(shape))
+    return gathered
+
+
+def _view(spec: TensorSpec, job: Job, index: int) -> Array:
+    data = job.request.data[job.layout.order[index]]
+    shape = job.layout.shapes[index]
+    if not spec.datatype.size:
+        return np.asarray(data, np.object_).reshape(shape)
+    return np.frombuffer(data, spec.datatype.numpy).reshape(shape)
