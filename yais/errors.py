@@ -167,14 +167,19 @@ _FOREIGN: tuple[tuple[type[BaseException], Code], ...] = (
 
 
 def status_of(error: BaseException) -> tuple[Code, str]:
-    """Return the gRPC status code and message for any exception.
+    """Return the gRPC status code and message for any exception. Raises nothing itself.
 
     A `YaisError` gives its own code and message. A foreign one is looked up in one table; its message
     names its type, since `KeyError('x')` alone prints as `'x'`.
     """
-    if isinstance(error, YaisError):
-        return error.code, str(error)
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name = type(error).__name__
+    try:
+        text = str(error)
+        if isinstance(error, YaisError):
+            return Code(error.code), text
+    except BaseException:  # code of the user's, too: a message or a code that cannot be had
+        return Code.UNKNOWN, name
+    text = f"{name}: {text}" if text else name
     for kind, code in _FOREIGN:
         if isinstance(error, kind):
             return code, text

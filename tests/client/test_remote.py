@@ -298,7 +298,7 @@ def test_who_waits_for_less_than_the_request_takes(manager):
 
 def test_cancel(server, manager):
     waiting = manager.infer_runner("waiting")
-    future = waiting.infer(X=[[1.0]])
+    future = waiting.infer(X=[[1.0]], timeout=10 * SOON)
     eventually(lambda: server.in_flight)
     assert future.cancel()
     assert future.cancelled()

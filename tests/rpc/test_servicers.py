@@ -18,8 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import yais
+from yais.rpc.blocking_call import BlockingCall
 from yais.rpc.service import Service
-from yais.rpc.servicers import _Rpc
 from yais.testing import Served
 
 SERVICE = "tests.Four"
@@ -502,7 +502,7 @@ def test_the_end_of_a_stream_counts_only_when_no_cancellation_comes_with_it():
     for cancelled in (True, False):
         receiving, outcome = threading.Event(), queue.SimpleQueue()
         call, executor = Call(), Executor()
-        rpc = _Rpc(call, executor, set())
+        rpc = BlockingCall(call, executor, set())
 
         def receive(rpc=rpc, outcome=outcome):
             try:

@@ -88,6 +88,25 @@ def test_double_precision(client):
     assert result.as_numpy("Y").tolist() == [[f"{1e300:f}:1".encode(), b"0.123457:0"]]
 
 
+@pytest.mark.parametrize("kinds", [3, 10**6])
+@pytest.mark.parametrize(("size", "count"), [(999, 10), (1000, 1), (1000, 999), (1000, 1000), (5000, 7)])
+def test_many_elements(client, size, count, kinds):
+    """Few kinds of values make for many ties, also at the end of what is returned."""
+    values = np.random.default_rng(size + count).integers(0, kinds, size).astype(np.float32)
+    expected = sorted(range(size), key=lambda index: (-values[index], index))[:count]
+    result = classify(client, "identity_fp32", values[None], count)
+    assert [int(text.split(b":")[1]) for text in result.as_numpy("Y")[0]] == expected
+
+
+@pytest.mark.parametrize("size", [4, 1004])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_is_no_number_comes_first(client, size, count):
+    values = np.zeros((1, size), np.float32)
+    values[0, [1, 3]] = np.nan
+    result = classify(client, "identity_fp32", values, count)
+    assert result.as_numpy("Y").tolist() == [[b"nan:1", b"nan:3", b"0.000000:0"][:count]]
+
+
 def test_one_output_of_two(client):
     a, b = np.arange(32, dtype=np.int32).reshape(2, 1, 16)
     inputs = [triton.InferInput(name, [1, 16], "INT32") for name in ("INPUT0", "INPUT1")]

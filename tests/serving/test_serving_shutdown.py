@@ -6,12 +6,23 @@ import contextlib
 import queue
 import socket
 import threading
+import urllib.request
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx_models import EXAMPLES, counter, identity, write
-from serving_models import SOON, Wire, count_often, count_to, eventually, outputs_of, serving_models
+from serving_models import (
+    SOON,
+    Wire,
+    count_often,
+    count_to,
+    eventually,
+    infer_request,
+    outputs_of,
+    serving_models,
+)
 
 from yais.errors import InvalidArgument, NotFound
 from yais.protocol import kserve_pb2 as pb
@@ -21,7 +32,7 @@ from yais.serving.server import InferenceServer, ServerOptions
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-A_WHILE = 500_000  # to count to: about half a second
+A_WHILE = 300_000  # to count to: a third of a second
 
 
 def options(*repositories, **more):
@@ -39,17 +50,18 @@ def own_threads():
 
 @pytest.fixture
 def slow(tmp_path):
+    """A model that computes for as long as it is told to, and one that lets requests wait for a second."""
     write(tmp_path, "counter", counter())
-    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 60000000 }"
+    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 1000000 }"
     write(tmp_path, "waiting", identity("FP32"), patient)
     return tmp_path
 
 
-def begin(server, wire):
+def begin(server, wire, request=None):
     """Start a request that takes a while; return its call once the server has it."""
-    count_often(wire)
     eventually(lambda: not server.in_flight)
-    call = wire.method("ModelInfer").future(count_to(A_WHILE), timeout=SOON)
+    row = infer_request("waiting", {"X": np.ones((1, 1), np.float32)})
+    call = wire.method("ModelInfer").future(request or row, timeout=SOON)
     eventually(lambda: server.in_flight)
     return call
 
@@ -117,7 +129,8 @@ def test_who_watches_is_told_from_start_to_stop(tmp_path):
 
 def test_stop_waits_for_requests_in_flight(slow):
     with serving_models(slow) as server, Wire(server.port) as wire:
-        call = begin(server, wire)
+        count_often(wire)
+        call = begin(server, wire, count_to(A_WHILE))
         assert server.stop() is True
         response = pb.ModelInferResponse.FromString(call.result(SOON))
         assert outputs_of(response)["counted"].tolist() == [A_WHILE]
@@ -138,7 +151,8 @@ def test_while_requests_end_no_others_are_taken(slow):
         assert refused() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         assert not call.done()
         stopping.join(SOON)
-        assert call.exception(SOON) is None
+        response = pb.ModelInferResponse.FromString(call.result(SOON))
+        assert outputs_of(response)["Y"].tolist() == [[1.0]]
 
 
 def test_requests_that_race_with_the_stop_are_answered_or_refused(slow):
@@ -207,6 +221,38 @@ def test_a_port_in_use(slow):
         with Wire(running.port) as wire:
             assert wire.call("ServerReady").ready
     assert own_threads() == before
+
+
+def test_it_starts_once(slow):
+    with serving_models(slow) as running, Wire(running.port) as wire:
+        with pytest.raises(RuntimeError, match="started already"):
+            running.start()
+        assert wire.call("ServerReady").ready
+
+
+def test_it_may_be_stopped_before_it_was_started(slow):
+    before = own_threads()
+    server = InferenceServer(options(slow))
+    assert server.stop() is True
+    assert own_threads() == before
+
+
+def has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_addresses_with_colons(slow):
+    addresses = {"grpc_address": "::1", "metrics_address": "::1", "metrics_port": 0}
+    with serving_models(slow, **addresses) as server:
+        with grpc.insecure_channel(f"[::1]:{server.port}") as channel:
+            live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+            assert pb.ServerLiveResponse.FromString(live(b"", timeout=SOON)).live
+        urllib.request.urlopen(f"http://[::1]:{server.metrics_port}/metrics", timeout=SOON).close()
 
 
 def test_repositories_that_cannot_be_served(slow, tmp_path):

@@ -93,10 +93,11 @@ def test_sigterm_lets_requests_end(tmp_path):
 
 
 def test_a_second_signal_does_not_wait(tmp_path):
-    write(tmp_path, "counter", counter())
+    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 2000000 }"
+    write(tmp_path, "waiting", identity("FP32"), patient)
     with yais_serve("--model-repository", tmp_path) as serving, Wire(serving.port) as wire:
-        count_often(wire)
-        call = wire.method("ModelInfer").future(count_to(1_500_000), timeout=SOON)
+        request = infer_request("waiting", {"X": np.ones((1, 1), np.float32)})
+        call = wire.method("ModelInfer").future(request, timeout=SOON)
         assert wire.call("ServerLive").live
         serving.process.send_signal(signal.SIGTERM)
         eventually(lambda: not listens(serving.port))

@@ -23,13 +23,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from yais.core.clock import monotonic
-from yais.errors import Code, DeadlineExceeded, YaisError
+from yais.errors import Code, DeadlineExceeded, YaisError, status_of
 from yais.rpc.completion_queue import CoreServer, ServerCall, seconds_left
 from yais.rpc.context import Context
 from yais.rpc.executor import Executor
 from yais.rpc.method import Method
 from yais.rpc.resources import Resources
-from yais.rpc.status import status_of_any
 
 __all__ = ["UnaryLifecycle"]
 
@@ -130,7 +129,7 @@ class UnaryLifecycle:
         try:
             request = method.deserialize(message)
         except BaseException as error:  # user code ends its own RPC alone, whatever it raises
-            code, details = status_of_any(error)
+            code, details = status_of(error)
             if not isinstance(error, YaisError):
                 code, details = Code.INTERNAL, f"{method.path}: cannot decode the request: {details}"
             self._finish(code, details)
@@ -210,7 +209,7 @@ class UnaryLifecycle:
             message = self._method.encode(answer)
         except BaseException as error:
             _log.exception("%s: cannot encode the reply", self._method.path)
-            details = f"{self._method.path}: cannot encode the reply: {status_of_any(error)[1]}"
+            details = f"{self._method.path}: cannot encode the reply: {status_of(error)[1]}"
             self._finish(Code.INTERNAL, details)
             return
         context = self._context
@@ -223,7 +222,7 @@ class UnaryLifecycle:
                 self._live_call().reply(message, self._on_finished)
 
     def _fail(self, error: BaseException) -> None:
-        code, details = status_of_any(error)
+        code, details = status_of(error)
         if code is not Code.CANCELLED and not isinstance(error, YaisError):
             _log.error("%s raised", self._method.path, exc_info=error)
         self._finish(code, details)

@@ -89,7 +89,7 @@ class InferenceServer:
             self.repository, name=options.name, strict_readiness=options.strict_readiness
         )
         self._server = Server(
-            f"{options.grpc_address}:{options.grpc_port}",
+            _address(options.grpc_address, options.grpc_port),
             resources=self._resources,
             max_message_bytes=None,
             grace=options.grace,
@@ -133,9 +133,13 @@ class InferenceServer:
         NotFound, InvalidArgument
             See `ModelRepository.load_all`.
         """
+        options = self.options
         try:
             self._server.start(serving=False)
-            options = self.options
+        except OSError:
+            self.stop()
+            raise
+        try:
             if options.metrics_port is not None:
                 self._metrics = MetricsServer(
                     [ModelCollector(self.repository)],
@@ -173,6 +177,10 @@ class InferenceServer:
     ) -> None:
         """Stop."""
         self.stop()
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _service(infer_contexts: int) -> Service:

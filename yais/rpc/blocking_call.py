@@ -1,0 +1,170 @@
+"""A call in grpcio's blocking style, for servicers mounted on a server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from yais.errors import Code
+from yais.rpc.completion_queue import MetadataItem, ServerCall
+from yais.rpc.executor import Executor
+
+__all__ = ["BlockingCall", "CallCancelled"]
+
+_log = logging.getLogger("yais.rpc")
+
+
+class CallCancelled(grpc.RpcError):
+    """Ends a servicer method that reads the requests of a cancelled call, as grpcio does."""
+
+
+class BlockingCall:
+    """One call in blocking style: an operation is started and its completion waited for.
+
+    Also a `grpc.HandlerCallDetails`: method and metadata.
+    """
+
+    def __init__(self, call: ServerCall, executor: Executor, live: set[BlockingCall]) -> None:
+        self.call = call
+        self.method = call.method
+        self.invocation_metadata = call.metadata
+        self.active = True
+        self.headers_sent = False
+        self._executor = executor
+        self._live = live
+        self._changed = threading.Condition()
+        self._callbacks: list[Callable[[], None]] = []
+        self._ended = False
+        self._sending = False
+        self._unsent: list[bytes] = []
+        self._end_wanted: tuple[Code, str, Sequence[MetadataItem], bytes | None] | None = None
+        self._due = 2  # the close and the status
+        live.add(self)
+        executor.occupy()
+        call.receive_close(self._on_close)
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Have `callback` called when the call is over; False if it is already."""
+        with self._changed:
+            if not self.active:
+                return False
+            self._callbacks.append(callback)
+            return True
+
+    def receive(self) -> bytes | None:
+        """Wait for the next message; None when there is none left. The call's deadline bounds the wait.
+
+        Raises
+        ------
+        grpc.RpcError
+            The call is over: a request stream that was cut short should not look like a whole one. As
+            with grpcio it may, if core tells of the cancellation later than of the end of the stream.
+        """
+        box: list[bytes | None] = []
+
+        def done(message: bytes | None) -> None:
+            if message is None:
+                # A cancelled call, too, has no more messages; that it is cancelled is mostly the next event.
+                self._executor.when_drained(lambda: deliver(None))
+            else:
+                deliver(message)
+
+        def deliver(message: bytes | None) -> None:
+            with self._changed:
+                box.append(message)
+                self._changed.notify_all()
+
+        with self._changed:
+            if self.active:
+                self.call.receive_message(done)
+                self._changed.wait_for(lambda: bool(box) or not self.active)
+            if not self.active:
+                raise CallCancelled
+        return box[0]
+
+    def send(self, message: bytes) -> bool:
+        """Send a message once those before it have gone; False when the call is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._sending or self._unsent) or not self.active)
+            return self._send(message)
+
+    def send_later(self, message: bytes) -> None:
+        """Send a message after those before it, without waiting."""
+        with self._changed:
+            if self._sending:
+                self._unsent.append(message)
+            else:
+                self._send(message)
+
+    def _send(self, message: bytes) -> bool:
+        if not self.active or self._ended:
+            return False
+        self.call.send_message(message, headers=not self.headers_sent, done=self._on_sent)
+        self._sending = self.headers_sent = True
+        return True
+
+    def send_initial_metadata(self, metadata: Sequence[MetadataItem]) -> None:
+        """Send the headers. Raises ValueError when they have been sent."""
+        with self._changed:
+            if self.headers_sent:
+                raise ValueError("Initial metadata no longer allowed!")
+            if self.active:
+                self.call.send_initial_metadata(metadata, self._on_sent)
+                self._sending = self.headers_sent = True
+
+    def end(
+        self, code: Code, details: str, trailing: Sequence[MetadataItem] = (), message: bytes | None = None
+    ) -> None:
+        """End the call, once; a second end is ignored."""
+        with self._changed:
+            if self._end_wanted is not None:
+                return
+            self._end_wanted = (code, details, trailing, message)
+            if not self._sending:
+                self._end()
+
+    def _end(self) -> None:
+        assert self._end_wanted is not None
+        self._ended = True
+        code, details, trailing, message = self._end_wanted
+        headers = not self.headers_sent
+        self.call.finish(
+            code, details, trailing, done=self._on_ended, message=message, headers=headers, close=False
+        )
+
+    def _on_sent(self, success: bool) -> None:
+        with self._changed:
+            self._sending = False
+            if not (success and self.active):
+                self._unsent.clear()
+            if self._unsent:
+                self._send(self._unsent.pop(0))
+            elif self._end_wanted is not None:
+                self._end()
+            self._changed.notify_all()
+
+    def _on_close(self, _cancelled: bool) -> None:
+        with self._changed:
+            self.active = False
+            callbacks, self._callbacks = self._callbacks, []
+            self._changed.notify_all()
+        for callback in callbacks:
+            try:
+                callback()
+            except BaseException:
+                _log.exception("a callback of %s raised", self.method)
+        self.end(Code.CANCELLED, "Cancelled")  # unless it was ended: then this is the end's echo
+        self._release()
+
+    def _on_ended(self, _event: Any) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        self._due -= 1  # both on the executor's thread
+        if not self._due:
+            self._live.discard(self)
+            self._executor.vacate()
