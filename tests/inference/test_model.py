@@ -874,3 +874,14 @@ def test_repr(make_model: MakeModel) -> None:
         assert repr(model) == (
             "<Model M version 1: <Scheduler 1 waiting, 2 of 2 instances busy>, <Pace unknown>>"
         )
+
+
+def test_closing_does_not_wait_for_company(make_model: MakeModel) -> None:
+    model = make_model(doubling(), max_delay=3600 * 10**9)
+    asked = request()
+    future = model.submit(asked)
+    assert model.close(SOON)
+    assert is_double(future.get(SOON), asked)
+    dead = make_model(doubling(), max_delay=3600 * 10**9)
+    assert dead.submit(request()).cancel()
+    assert dead.close(SOON)

@@ -42,7 +42,7 @@ def test_the_mean_moves_to_what_is_observed(before: list[int], now: int) -> None
 def test_an_outlier_counts_little() -> None:
     pace = Pace()
     pace.observe(1, 1000)
-    pace.observe(1, 10**9)
+    pace.observe(1, 10**6)
     assert pace.expected(1) == 1000 + 3000 / 8
 
 
@@ -70,3 +70,14 @@ def test_any_size(size: int) -> None:
     pace = Pace()
     pace.observe(size, 10)
     assert pace.short(size) and pace.short(size * 2)
+
+
+def test_what_is_far_too_long_is_believed_at_once_and_forgotten_again() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.observe(1, 10_000)
+    pace.observe(1, 9_000_000)
+    assert not pace.short(1)
+    for _ in range(40):
+        pace.observe(1, 10_000)
+    assert pace.short(1)

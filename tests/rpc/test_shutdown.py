@@ -106,9 +106,13 @@ def test_a_draining_server_refuses_new_calls():
         call = client.begin("hold")
         held.started.wait("hold")
         stopping = Stopping(client.server, grace=SOON)
-        # Until the connection learns of it, new calls on it are refused one by one.
-        eventually(lambda: client.begin("new").exception(SOON) is not None)
-        assert client.begin("new").exception(SOON).code() is grpc.StatusCode.UNAVAILABLE
+
+        def refused() -> bool:
+            error = client.begin("new").exception(SOON)
+            return error is not None and error.code() is grpc.StatusCode.UNAVAILABLE
+
+        # Until the connection learns of it, core cancels new calls on it one by one.
+        eventually(refused)
         held.finish("hold")
         assert call.result(SOON).text == "hold"
         assert stopping.answer() is True
@@ -750,3 +754,16 @@ def test_logging_is_left_to_the_program(caplog):
     with caplog.at_level(logging.DEBUG, logger="yais"), serving(echo_service(Echo)):
         pass
     assert not caplog.records
+
+
+def test_a_watch_of_the_health_does_not_hold_the_server() -> None:
+    with serving() as client:
+        request = health_pb2.HealthCheckRequest()
+        stream = health_pb2_grpc.HealthStub(client.channel).Watch(request, timeout=SOON)
+        assert next(stream).status == health_pb2.HealthCheckResponse.SERVING
+        assert client.server.stop(grace=SOON)
+        assert next(stream).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.details() == "the server is shutting down"

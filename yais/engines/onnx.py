@@ -14,7 +14,7 @@ import onnxruntime as ort
 from yais.core.tensor import DataType, TensorSpec
 from yais.core.topology import concurrency
 from yais.engines.engine import Array
-from yais.errors import InvalidArgument
+from yais.errors import Internal, InvalidArgument, YaisError
 
 __all__ = ["OnnxEngine", "OnnxOptions"]
 
@@ -77,7 +77,7 @@ class OnnxOptions:
         mode = ort.ExecutionMode
         options.execution_mode = mode.ORT_PARALLEL if self.parallel else mode.ORT_SEQUENTIAL
         options.graph_optimization_level = _GRAPH_LEVELS[self.graph_level]
-        options.log_severity_level = 3  # errors; they are raised as well
+        options.log_severity_level = 4  # fatal ones; the others are raised
         # Idle threads that spin take the CPU from those that move the data in and out.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -142,7 +142,23 @@ class OnnxEngine:
         self.outputs = tuple(gives[name] for name in outputs)
 
     def execute(self, inputs: Sequence[Array]) -> Sequence[Array]:
-        """Run the model; see `Engine`."""
+        """Run the model; see `Engine`.
+
+        Raises
+        ------
+        Internal
+            ONNX Runtime refuses the input, or fails; the message is its own.
+        InvalidArgument
+            BYTES that are not UTF-8 met text of the model's that is not Latin-1.
+        """
+        try:
+            return self._execute(inputs)
+        except YaisError:
+            raise
+        except Exception as error:  # its exceptions have no common base but this
+            raise Internal(f"onnx runtime error: {error}") from None
+
+    def _execute(self, inputs: Sequence[Array]) -> Sequence[Array]:
         if self._has_bfloat16:
             return self._execute_values(inputs)
         if self._has_strings:

@@ -29,10 +29,18 @@ class Pace:
         return f"<Pace {means or 'unknown'}>"
 
     def observe(self, size: int, ns: int) -> None:
-        """Take in that a batch of `size` took `ns`. Outliers count as four times the mean at most."""
+        """Take in that a batch of `size` took `ns`.
+
+        Outliers count as four times the mean at most, so that one unlucky batch does not send a short
+        model away. But what is far too long for the queue's thread is believed at once: a model that
+        takes long for some inputs must not hold up everybody else again.
+        """
         bits = size.bit_length()
         mean = self._means.get(bits)
-        self._means[bits] = max(ns, 1) if mean is None else mean + (min(ns, 4 * mean) - mean) / 8
+        if mean is None or ns > SHORT * _PROBE_FACTOR:
+            self._means[bits] = max(ns, 1)
+        else:
+            self._means[bits] = mean + (min(ns, 4 * mean) - mean) / 8
 
     def expected(self, size: int) -> float | None:
         """Return how long a batch of `size` is expected to take, ns; None when nothing is known.

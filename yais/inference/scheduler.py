@@ -78,8 +78,11 @@ class Scheduler:
 
         Return whether that was so within `timeout` seconds; if not, what still waits fails with Unavailable.
         """
-        with self._idle:
+        with self._lock:
             self._closed = True
+            self._queue.hurry()
+        self._dispatch()
+        with self._idle:
             if self._idle.wait_for(self._at_rest, timeout):
                 return True
             left = self._queue.clear()

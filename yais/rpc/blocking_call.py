@@ -34,6 +34,7 @@ class BlockingCall:
         self.invocation_metadata = call.metadata
         self.active = True
         self.headers_sent = False
+        self.parked = False  # open, while no thread serves it
         self._executor = executor
         self._live = live
         self._changed = threading.Condition()

@@ -284,6 +284,7 @@ class Server:
         for executor in self._executors:
             executor.drain()
         core.shutdown(first.queue, lambda _event: first.vacate())
+        self._host.end_parked()
         self._over.wait(deadline.remaining())
         if not self._ended():
             in_flight = self.in_flight + self._host.in_flight

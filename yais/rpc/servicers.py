@@ -24,6 +24,8 @@ __all__ = ["ServicerHost"]
 
 _log = logging.getLogger("yais.rpc")
 
+_PARTING = "the server is shutting down"
+
 
 class ServicerHost:
     """The mounted servicers of one server, and the thread pool they run on.
@@ -42,6 +44,7 @@ class ServicerHost:
         self._max_queue = max_queue
         self._pool: ThreadPool | None = None
         self._live: set[BlockingCall] = set()
+        self._parting = False
 
     @property
     def in_flight(self) -> int:
@@ -63,6 +66,17 @@ class ServicerHost:
     def open(self) -> None:
         """Start the threads."""
         self._pool = ThreadPool(self._threads, name="servicer", max_queue=self._max_queue)
+
+    def end_parked(self) -> None:
+        """End, now and from now on, the streams that wait for something to tell and hold no thread.
+
+        Nothing is being computed for them, and they would not end by themselves: watches of the health
+        service, for example. What they were told before is sent.
+        """
+        self._parting = True
+        for call in list(self._live):
+            if call.parked:
+                call.end(Code.UNAVAILABLE, _PARTING)
 
     def close(self, timeout: float) -> None:
         """End the threads; what still runs after `timeout` seconds is left to itself."""
@@ -96,9 +110,14 @@ class ServicerHost:
             return
         assert self._pool is not None
         try:
-            self._pool.submit(_run, rpc, handler)
+            self._pool.submit(self._serve_to_end, rpc, handler)
         except (ResourceExhausted, RuntimeError) as error:  # full, or shut down
             rpc.end(Code.RESOURCE_EXHAUSTED, str(error))
+
+    def _serve_to_end(self, rpc: BlockingCall, handler: Any) -> None:
+        _run(rpc, handler)
+        if self._parting and rpc.parked:
+            rpc.end(Code.UNAVAILABLE, _PARTING)
 
     def _find(self, rpc: BlockingCall) -> Any:
         for generic in self._handlers:
@@ -152,6 +171,7 @@ def _run_non_blocking(
             rpc.send_later(encode(reply))
 
     behaviour(request, context, send_response_callback=send)
+    rpc.parked = True
 
 
 def _encoder(rpc: BlockingCall, handler: Any) -> Callable[[Any], bytes]:

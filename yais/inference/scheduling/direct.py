@@ -42,6 +42,9 @@ class DirectQueue(Generic[ItemT]):
         """Never: an item can be taken at once."""
         return None
 
+    def hurry(self) -> None:
+        """Do nothing: no item waits for another."""
+
     def clear(self) -> list[ItemT]:
         """Take out and return all items."""
         items = list(self._items)

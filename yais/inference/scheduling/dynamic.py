@@ -61,6 +61,7 @@ class DynamicQueue(Generic[ItemT]):
 
     def __init__(self, policy: BatchingPolicy) -> None:
         self.policy = policy
+        self._max_delay = policy.max_delay
         self._items: deque[ItemT] = deque()
         self._total = 0  # sum of the sizes of all that wait
         self._dead: list[ItemT] = []
@@ -88,15 +89,19 @@ class DynamicQueue(Generic[ItemT]):
             return self._pop(*preferred, CloseReason.PREFERRED)
         if closed is not None:
             return self._pop(count, size, closed)
-        if not self.policy.max_delay:
+        if not self._max_delay:
             return self._pop(count, size, CloseReason.IDLE)
-        if now - self._items[0].queued >= self.policy.max_delay:
+        if now - self._items[0].queued >= self._max_delay:
             return self._pop(count, size, CloseReason.DELAY)
         return None
 
     def wake_at(self) -> int | None:
         """When the oldest item has waited as long as it may."""
-        return self._items[0].queued + self.policy.max_delay if self._items else None
+        return self._items[0].queued + self._max_delay if self._items else None
+
+    def hurry(self) -> None:
+        """Wait for nothing from now on: what waits can be taken at once."""
+        self._max_delay = 0
 
     def clear(self) -> list[ItemT]:
         """Take out and return all items."""

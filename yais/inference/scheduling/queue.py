@@ -81,6 +81,9 @@ class BatchQueue(Protocol[ItemT]):
     def reap(self) -> list[ItemT]:
         """Return, once each, the items that `take` found dead."""
 
+    def hurry(self) -> None:
+        """Wait for nothing from now on: no further item will be pushed."""
+
     def clear(self) -> list[ItemT]:
         """Take out and return all items, dead or not, in their order."""
 
