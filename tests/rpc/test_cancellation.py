@@ -62,7 +62,7 @@ def test_the_deadline_passes(held):
     assert call.exception(SOON).code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert future.cancel_called.wait(SOON)
     assert context.cancelled
-    assert context.deadline.expired()
+    assert context.deadline.remaining() < 0.1  # The server began to count a little later than the client.
     assert held.say("next") == "next"
 
 
@@ -246,6 +246,7 @@ class Proxy:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
+        self._muted = False
         self._sockets: list[socket.socket] = []
         self._threads = [on_thread(self._accept)]
 
@@ -258,36 +259,47 @@ class Proxy:
                 for ends in ((client, server), (server, client)):
                     self._threads.append(on_thread(lambda ends=ends: self._forward(*ends)))
 
-    @staticmethod
-    def _forward(source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                sink.sendall(data)
+                if not self._muted:
+                    sink.sendall(data)
+
+    def mute(self) -> None:
+        """Forward nothing any more, but keep all connections."""
+        self._muted = True
 
     def cut(self) -> None:
         """Break all connections, without a farewell."""
         for end in self._sockets:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 end.shutdown(socket.SHUT_RD)  # wakes the thread that reads
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(SOON)
         for end in (*self._sockets, self._listener):
             end.close()
 
 
-def test_the_connection_breaks(held):
-    proxy = Proxy(held.server.port)
-    with grpc.insecure_channel(f"127.0.0.1:{proxy.port}") as channel:
-        through = Client(channel, held.server)
-        through.context = held.context
-        call, future, context = begin(through)
-        proxy.cut()
-        assert call.exception(SOON).code() is grpc.StatusCode.UNAVAILABLE
-    assert future.cancel_called.wait(SOON)
-    assert context.cancelled
-    assert held.say("next") == "next"
+@pytest.mark.parametrize("end", [Proxy.cut, Proxy.mute])
+def test_the_connection_breaks(end):
+    context = Held.fresh(Noting)
+    # Core may miss a reset, and cannot see that a peer is silent for ever, until it hears no answer.
+    names = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+    keepalive = [(name, 200) for name in names]
+    with echoing(context, contexts=1, options=keepalive) as client:
+        proxy = Proxy(client.server.port)
+        with grpc.insecure_channel(f"127.0.0.1:{proxy.port}") as channel:
+            through = Client(channel, client.server)
+            through.context = context
+            _call, future, held = begin(through)
+            end(proxy)
+            assert future.cancel_called.wait(SOON)
+            assert held.cancelled
+            assert client.say("next") == "next"
+            proxy.cut()
 
 
 def test_the_channel_is_closed(held):

@@ -29,7 +29,8 @@ from typing import Any
 # From grpcio 1.80 on (1.76 did not) a thread of gRPC's own reads the sockets and hands what it read to the
 # queue's thread. Without that experiment, as before, the thread that polls the queue reads them itself:
 # half the CPU time per request and one thread hop less (benchmarks/README.md). gRPC reads the variable when
-# it is first imported, so `yais` has to be imported before `grpc` for this to take effect.
+# it is first imported, so `yais` has to be imported before `grpc` for this to take effect. What it costs: a
+# reset that arrives together with data goes unnoticed until something is sent, a keepalive at the latest.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]

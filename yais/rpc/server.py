@@ -326,6 +326,9 @@ def _options(max_message_bytes: int | None) -> dict[str, Any]:
     return {
         "grpc.max_receive_message_length": limit,
         "grpc.max_send_message_length": limit,
+        # A peer that vanishes without a word would keep its contexts for two hours, gRPC's own default. While
+        # it has calls in flight it is asked once a minute, and has 20 s (gRPC's default) to answer.
+        "grpc.keepalive_time_ms": 60_000,
         # Two servers on one port would share its calls at random, which surprises more than it helps.
         "grpc.so_reuseport": 0,
     }
