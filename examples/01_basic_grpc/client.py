@@ -3,7 +3,6 @@
 import argparse
 
 import grpc
-
 from echo_pb2 import EchoReply, EchoRequest
 
 

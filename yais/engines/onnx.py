@@ -156,7 +156,7 @@ class OnnxEngine:
         except YaisError:
             raise
         except Exception as error:  # its exceptions have no common base but this
-            raise Internal(f"onnx runtime error: {error}") from None
+            raise Internal(str(error)) from None
 
     def _execute(self, inputs: Sequence[Array]) -> Sequence[Array]:
         if self._has_bfloat16:

@@ -158,7 +158,10 @@ class _Run:
     def _execute(self) -> None:
         runner = self._runner
         start = monotonic()
-        outputs = runner.engine.execute(self._inputs)
+        try:
+            outputs = runner.engine.execute(self._inputs)
+        except Internal as error:  # the engine does not know what its model is called
+            raise Internal(f"model '{runner.signature.name}' failed: {error}") from None
         end = monotonic()
         self._times += (start, end)
         runner.pace.observe(self._size, end - start)
