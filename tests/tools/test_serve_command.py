@@ -93,7 +93,7 @@ def test_sigterm_lets_requests_end(tmp_path):
 
 
 def test_a_second_signal_does_not_wait(tmp_path):
-    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 2000000 }"
+    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 60000000 }"
     write(tmp_path, "waiting", identity("FP32"), patient)
     with yais_serve("--model-repository", tmp_path) as serving, Wire(serving.port) as wire:
         request = infer_request("waiting", {"X": np.ones((1, 1), np.float32)})
