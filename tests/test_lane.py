@@ -66,3 +66,12 @@ def test_closing_finishes_what_is_queued() -> None:
     go_on.set()
     assert all(future.get(SOON) for future in futures)
     assert lane.close(SOON)
+
+
+def test_closing_gives_the_staging_memory_back() -> None:
+    lane = Lane(threads={"execute": 1})
+    with lane.staging.acquire(SOON) as arena:
+        arena.reset(4096)
+        assert arena.size == 4096
+    assert lane.close(SOON)
+    assert arena.size == 0

@@ -48,12 +48,23 @@ class Lane:
         self.memory = memory if memory is not None else HostMemoryResource()
         # As many as there are threads that may gather at once, and one for a queue's own thread.
         arenas = 1 + sum(threads.values())
-        self.staging: Pool[Arena] = Pool([Arena(self.memory) for _ in range(arenas)], name=f"{name} staging")
+        self._arenas = [Arena(self.memory) for _ in range(arenas)]
+        self.staging: Pool[Arena] = Pool(self._arenas, name=f"{name} staging")
 
     def __repr__(self) -> str:
         pools = ", ".join(map(repr, self.threads.values()))
         return f"<Lane {self.name}: {pools}, {self.staging!r}>"
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Let the threads finish what is queued; return whether they did within `timeout` seconds each."""
-        return all([pool.close(timeout) for pool in self.threads.values()])  # noqa: C419 - close every one
+        """Let the threads finish what is queued, then give the staging memory back.
+
+        Returns
+        -------
+        bool
+            Whether each pool finished within `timeout` seconds; if not, the memory is left to it.
+        """
+        ended = all([pool.close(timeout) for pool in self.threads.values()])  # noqa: C419 - close every one
+        if ended:
+            for arena in self._arenas:
+                arena.close()
+        return ended

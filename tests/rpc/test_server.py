@@ -166,3 +166,8 @@ def test_a_registration_that_failed_leaves_nothing_behind():
         service.register("Say", Echo, contexts=0)
     service.register("Say", Echo)
     assert list(service.methods) == ["Say"]
+
+
+def test_there_is_no_port_before_the_start():
+    with pytest.raises(RuntimeError, match="the server has no port before it is started"):
+        _ = yais.Server("127.0.0.1:0").port

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from yais.core.dispatcher import set_current_dispatcher
 from yais.core.thread_pool import name_thread
-from yais.core.topology import CpuSet, set_affinity
 from yais.rpc.completion_queue import CompletionQueue
 
 __all__ = ["Executor"]
@@ -31,8 +30,6 @@ class Executor:
     ----------
     name
         Name of the OS thread; the kernel keeps 15 bytes of it.
-    cpus
-        CPUs to run on; None leaves the choice to the kernel.
     on_end
         Called on the thread when it has nothing left to do; `ended` is True then.
 
@@ -44,13 +41,10 @@ class Executor:
     begun before the event that brings the count to zero: nothing wakes a thread that waits for another.
     """
 
-    def __init__(
-        self, name: str, *, cpus: CpuSet | None = None, on_end: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, name: str, *, on_end: Callable[[], None] | None = None) -> None:
         self.name = name
         self.ended = False
         self.queue = CompletionQueue()
-        self._cpus = cpus
         self._on_end = on_end
         self._occupants = 0
         self._draining = False
@@ -89,8 +83,6 @@ class Executor:
     def _run(self) -> None:
         name_thread(self.name)
         set_current_dispatcher(self)
-        if self._cpus:
-            set_affinity(self._cpus)
         poll = self.queue.poll
         busy = 0
         while True:

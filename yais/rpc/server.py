@@ -100,7 +100,9 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Port of the first address, once started."""
+        """Port of the first address. Raises RuntimeError before the start."""
+        if not self.ports:
+            raise RuntimeError("the server has no port before it is started")
         return self.ports[0]
 
     @property
