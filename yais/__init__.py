@@ -37,16 +37,26 @@ from yais.errors import (
     Unknown,
     YaisError,
 )
+from yais.rpc.batching_context import BatchingContext
+from yais.rpc.bidirectional_context import BidirectionalContext
 from yais.rpc.context import Context
+from yais.rpc.interceptor import IncomingCall, Interceptor
 from yais.rpc.resources import Resources
 from yais.rpc.server import Server
+from yais.rpc.server_streaming_context import ServerStreamingContext
 from yais.rpc.service import Service
+from yais.rpc.stream import Stream
+from yais.rpc.streaming_context import StreamingContext
+from yais.rpc.tls import Tls
+from yais.rpc.transport import Transport
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Aborted",
     "AlreadyExists",
+    "BatchingContext",
+    "BidirectionalContext",
     "Cancelled",
     "Code",
     "Context",
@@ -55,6 +65,8 @@ __all__ = [
     "DeadlineExceeded",
     "FailedPrecondition",
     "Future",
+    "IncomingCall",
+    "Interceptor",
     "Internal",
     "InvalidArgument",
     "NotFound",
@@ -64,8 +76,13 @@ __all__ = [
     "ResourceExhausted",
     "Resources",
     "Server",
+    "ServerStreamingContext",
     "Service",
+    "Stream",
+    "StreamingContext",
     "ThreadPool",
+    "Tls",
+    "Transport",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

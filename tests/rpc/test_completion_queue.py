@@ -104,9 +104,9 @@ def test_a_stream(core):
     call.send_initial_metadata([("before", "1")], sent.append)
     assert core.until(sent) is True
     for message in (b"a", b"b"):
-        call.send_message(message, headers=False, done=sent.append)
+        call.send_message(message, headers=None, done=sent.append)
         assert core.until(sent) is True
-    core.finish(call, Code.OK, "", [], message=b"c", headers=False, close=False)
+    core.finish(call, Code.OK, "", [], message=b"c", headers=None, close=False)
     assert core.until(closed) is False
     assert list(replies) == [b"a", b"b", b"c"]
     assert ("before", "1") in replies.initial_metadata()
@@ -120,9 +120,9 @@ def test_the_caller_cancels(core):
     future.cancel()
     assert core.until(closed) is True
     assert core.receive(call) is None
-    call.send_message(b"too late", headers=True, done=sent.append)
+    call.send_message(b"too late", headers=(), done=sent.append)
     assert core.until(sent) is False
-    assert core.finish(call, Code.OK, "", [], headers=False, close=False) is False
+    assert core.finish(call, Code.OK, "", [], headers=None, close=False) is False
 
 
 def test_the_server_cancels(core):

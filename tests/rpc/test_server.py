@@ -144,13 +144,13 @@ def test_registering_twice():
 
 @pytest.mark.parametrize("context", [Echo(), object, "Echo", None], ids=repr)
 def test_registering_what_is_no_context(context):
-    with pytest.raises(TypeError, match=r"expected a subclass of yais\.Context"):
+    with pytest.raises(TypeError, match="expected a subclass of Context, ServerStreamingContext"):
         yais.Service(ECHO).register("Say", context)
 
 
 def test_registering_a_unary_context_for_a_streaming_rpc():
     service = yais.Service(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
-    with pytest.raises(ValueError, match="ServerReflectionInfo is a streaming RPC, and Echo a unary context"):
+    with pytest.raises(ValueError, match="got Echo, a Context, .* expected a .*StreamingContext .* for a stream of requests and a stream of replies"):
         service.register("ServerReflectionInfo", Echo)
 
 

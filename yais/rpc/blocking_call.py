@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 
 from yais.errors import Code
-from yais.rpc.completion_queue import MetadataItem, ServerCall
+from yais.rpc.completion_queue import MetadataItem, ServerCall, seconds_left
 from yais.rpc.executor import Executor
+from yais.rpc.interceptor import Interception
 
 __all__ = ["BlockingCall", "CallCancelled"]
 
@@ -44,6 +45,9 @@ class BlockingCall:
         self._unsent: list[bytes] = []
         self._end_wanted: tuple[Code, str, Sequence[MetadataItem], bytes | None] | None = None
         self._due = 2  # the close and the status
+        self._cancelled = False
+        self._code = Code.CANCELLED  # what the status says, once it is on its way
+        self.interception: Interception | None = None
         live.add(self)
         executor.occupy()
         call.receive_close(self._on_close)
@@ -104,7 +108,7 @@ class BlockingCall:
     def _send(self, message: bytes) -> bool:
         if not self.active or self._ended:
             return False
-        self.call.send_message(message, headers=not self.headers_sent, done=self._on_sent)
+        self.call.send_message(message, headers=None if self.headers_sent else (), done=self._on_sent)
         self._sending = self.headers_sent = True
         return True
 
@@ -132,7 +136,10 @@ class BlockingCall:
         assert self._end_wanted is not None
         self._ended = True
         code, details, trailing, message = self._end_wanted
-        headers = not self.headers_sent
+        self._code = code
+        if self.interception is not None:
+            trailing = (*self.interception.call.trailing_metadata, *trailing)
+        headers = None if self.headers_sent else ()
         self.call.finish(
             code, details, trailing, done=self._on_ended, message=message, headers=headers, close=False
         )
@@ -148,9 +155,10 @@ class BlockingCall:
                 self._end()
             self._changed.notify_all()
 
-    def _on_close(self, _cancelled: bool) -> None:
+    def _on_close(self, cancelled: bool) -> None:
         with self._changed:
             self.active = False
+            self._cancelled = cancelled
             callbacks, self._callbacks = self._callbacks, []
             self._changed.notify_all()
         for callback in callbacks:
@@ -168,4 +176,11 @@ class BlockingCall:
         self._due -= 1  # both on the executor's thread
         if not self._due:
             self._live.discard(self)
+            if self.interception is not None:
+                self.interception.end(self._outcome())
             self._executor.vacate()
+
+    def _outcome(self) -> Code:
+        if not self._cancelled:
+            return self._code
+        return Code.DEADLINE_EXCEEDED if seconds_left(self.call.deadline) <= 0 else Code.CANCELLED

@@ -23,7 +23,7 @@ import os
 import re
 import reprlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # From grpcio 1.80 on (1.76 did not) a thread of gRPC's own reads the sockets and hands what it read to the
@@ -35,13 +35,17 @@ os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from yais.core.clock import NANOSECONDS, NEVER, Deadline, monotonic
 from yais.errors import Code, Internal
 
-__all__ = ["CompletionQueue", "CoreServer", "MetadataItem", "ServerCall"]
+__all__ = ["NO_COMPRESS", "CompletionQueue", "CoreServer", "MetadataItem", "ServerCall", "compression_header"]
 
 _log = logging.getLogger("yais.rpc")
 
 MetadataItem = tuple[str, str | bytes]
+
+NO_COMPRESS: int = cygrpc.WriteFlag.no_compress
+"""Flag of a message that is sent as it is although the call is compressed."""
 
 # What gRPC core takes (src/core/lib/surface/validate_metadata.cc); values under keys in "-bin" are free.
 _KEY = re.compile(r"[0-9a-z_.-]+")
@@ -50,6 +54,9 @@ _TEXT = re.compile(r"[ -~]*")
 # Bytes of a status message. Each may become three on the wire, and by default a client takes 8 KiB of
 # trailing metadata and answers more with a status of its own, which hides the one that was sent.
 _MAX_DETAILS = 2048
+
+# Read, and taken out, by core (GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY).
+_COMPRESSION_KEY: str = cygrpc.GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY
 
 # Deadlines from here on are gRPC's infinite future, which arrives as 2**63 seconds.
 _FOREVER = 2.0**62
@@ -127,6 +134,12 @@ class ServerCall:
         return at if at < _FOREVER else _INFINITY
 
     @property
+    def due(self) -> Deadline:
+        """When the caller stops waiting."""
+        at = self.deadline
+        return NEVER if at == _INFINITY else Deadline(monotonic() + int(seconds_left(at) * NANOSECONDS))
+
+    @property
     def method(self) -> str:
         """Full name of the method, "/package.Service/Method"; only for calls of no registered method."""
         return bytes(self._details.method).decode("utf-8", "replace")
@@ -135,6 +148,30 @@ class ServerCall:
     def peer(self) -> str:
         """Address of the caller in gRPC's notation, such as "ipv4:127.0.0.1:5000"."""
         return bytes(self._call.peer()).decode("utf-8", "replace")
+
+    @property
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """What TLS knows of the connection, by gRPC's names such as "x509_common_name"."""
+        properties = cygrpc.auth_context(self._call) or {}
+        return {bytes(name).decode(): values for name, values in properties.items()}
+
+    @property
+    def peer_identity_key(self) -> str | None:
+        """Which property of `auth_context` names the caller; None when its certificate was not verified."""
+        name = cygrpc.peer_identity_key(self._call)
+        return None if name is None else bytes(name).decode()
+
+    @property
+    def peer_identities(self) -> Sequence[bytes] | None:
+        """Names of the caller under `peer_identity_key`; None when its certificate was not verified."""
+        identities: Sequence[bytes] | None = cygrpc.peer_identities(self._call)
+        return identities
+
+    @property
+    def identity(self) -> str | None:
+        """First name in the caller's verified certificate: of its alternative names, else its common name."""
+        identities = self.peer_identities
+        return bytes(identities[0]).decode("utf-8", "replace") if identities else None
 
     def receive_message(self, done: Callable[[bytes | None], None]) -> None:
         """Receive the next message; None when there is none left or the call is over."""
@@ -154,15 +191,53 @@ class ServerCall:
         Internal
             The metadata cannot be sent. Nothing was started.
         """
-        operation = cygrpc.SendInitialMetadataOperation(_checked(metadata), 0)
-        self._start((operation,), lambda event: done(event.success))
+        self._start((_headers(metadata),), lambda event: done(event.success))
 
-    def send_message(self, message: bytes, *, headers: bool, done: Callable[[bool], None]) -> None:
-        """Send one message, together with empty headers if these have not been sent."""
-        operations: tuple[Any, ...] = (_SendMessage(message, 0),)
-        if headers:
-            operations = (_SEND_NO_METADATA, *operations)
+    def send_message(
+        self,
+        message: bytes,
+        *,
+        headers: Sequence[MetadataItem] | None,
+        flags: int = 0,
+        done: Callable[[bool], None],
+    ) -> None:
+        """Send one message.
+
+        Parameters
+        ----------
+        headers
+            Sent along; None if they have been sent.
+        flags
+            0, or `NO_COMPRESS`.
+        done
+            Is told whether the call was still connected.
+
+        Raises
+        ------
+        Internal
+            The headers cannot be sent. Nothing was started.
+        """
+        operation = _SendMessage(message, flags)
+        operations = (operation,) if headers is None else (_headers(headers), operation)
         self._start(operations, lambda event: done(event.success))
+
+    def exchange(
+        self,
+        message: bytes,
+        *,
+        headers: Sequence[MetadataItem] | None,
+        flags: int = 0,
+        done: Callable[[bool, bytes | None], None],
+    ) -> None:
+        """Send one message and receive the next one: one event for both, when both are done.
+
+        See `send_message` and `receive_message`; `done` is told both outcomes.
+        """
+        receive = _ReceiveMessage(0)
+        operations: tuple[Any, ...] = (_SendMessage(message, flags), receive)
+        if headers is not None:
+            operations = (_headers(headers), *operations)
+        self._start(operations, lambda event: done(event.success, receive.message()))
 
     def reply(self, message: bytes, done: Callable[[Any], None]) -> None:
         """Answer a unary call for which nothing else was started: all four last operations at once."""
@@ -176,7 +251,8 @@ class ServerCall:
         *,
         done: Callable[[Any], None],
         message: bytes | None = None,
-        headers: bool = True,
+        flags: int = 0,
+        headers: Sequence[MetadataItem] | None = (),
         close: bool = True,
     ) -> None:
         """End the call with a status.
@@ -186,22 +262,27 @@ class ServerCall:
         details
             The status message, of which 2 KiB are sent.
         trailing_metadata
-            If it cannot be sent, the status is INTERNAL instead, and says why.
-        message
+            If it, or `headers`, cannot be sent, the status is INTERNAL instead, and says why.
+        message, flags
             A last message to send before the status.
         headers
-            Whether (empty) headers are still to be sent.
+            Sent along; None if they have been sent.
         close
             Whether `receive_close` is still to be started.
         """
+        operations: list[Any] = []
+        kind = "initial"
         try:
+            if headers is not None:
+                operations.append(_headers(headers))
+            kind = "trailing"
             trailing = _checked(trailing_metadata)
         except Internal as error:
-            _log.error("trailing metadata: %s", error)
-            trailing, message, code, details = (), None, error.code, f"trailing metadata: {error}"
-        operations: list[Any] = [_SEND_NO_METADATA] if headers else []
+            _log.error("%s metadata: %s", kind, error)
+            trailing, message, code, details = (), None, error.code, f"{kind} metadata: {error}"
+            operations = [] if headers is None else [_SEND_NO_METADATA]
         if message is not None:
-            operations.append(_SendMessage(message, 0))
+            operations.append(_SendMessage(message, flags))
         operations.append(
             cygrpc.SendStatusFromServerOperation(trailing or None, int(code), _shortened(details), 0)
         )
@@ -228,10 +309,18 @@ class CoreServer:
         for queue in queues:
             self._core.register_completion_queue(queue._core)
 
-    def add_port(self, address: str) -> int:
-        """Bind an address; return the port, or 0 when it cannot be bound."""
+    def add_port(self, address: str, credentials: Any = None) -> int:
+        """Bind an address; return the port, or 0 when it cannot be bound.
+
+        Parameters
+        ----------
+        credentials
+            `grpc.ServerCredentials` of this port alone; None serves it without TLS.
+        """
         try:
-            return int(self._core.add_http2_port(address.encode()))
+            if credentials is None:
+                return int(self._core.add_http2_port(address.encode()))
+            return int(self._core.add_http2_port(address.encode(), credentials._credentials))
         except RuntimeError:  # what later grpcio raises instead of returning 0
             return 0
 
@@ -272,6 +361,10 @@ class CoreServer:
         self._core.destroy()
 
 
+def _headers(metadata: Sequence[MetadataItem]) -> Any:
+    return cygrpc.SendInitialMetadataOperation(_checked(metadata), 0) if metadata else _SEND_NO_METADATA
+
+
 def _checked(metadata: Sequence[MetadataItem]) -> tuple[MetadataItem, ...]:
     try:
         items = tuple(metadata or ())
@@ -300,6 +393,11 @@ def _shortened(details: str) -> bytes:
     if len(encoded) <= _MAX_DETAILS:
         return encoded
     return encoded[: _MAX_DETAILS - 3].decode("utf-8", "ignore").encode() + b"..."
+
+
+def compression_header(algorithm: str) -> MetadataItem:
+    """Return the header by which core compresses what a call sends: "gzip", "deflate" or "identity"."""
+    return (_COMPRESSION_KEY, algorithm)
 
 
 def seconds_left(deadline: float) -> float:

@@ -6,12 +6,14 @@ thread, one event after another, so the state of a call that never leaves the th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
 
 from yais.core.dispatcher import set_current_dispatcher
 from yais.core.thread_pool import name_thread
+from yais.core.topology import CpuSet, pinned
 from yais.rpc.completion_queue import CompletionQueue
 
 __all__ = ["Executor"]
@@ -30,6 +32,8 @@ class Executor:
     ----------
     name
         Name of the OS thread; the kernel keeps 15 bytes of it.
+    cpus
+        Those the thread may run on; without, those of the thread that calls `start`.
     on_end
         Called on the thread when it has nothing left to do; `ended` is True then.
 
@@ -41,8 +45,11 @@ class Executor:
     begun before the event that brings the count to zero: nothing wakes a thread that waits for another.
     """
 
-    def __init__(self, name: str, *, on_end: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, name: str, *, cpus: CpuSet | None = None, on_end: Callable[[], None] | None = None
+    ) -> None:
         self.name = name
+        self.cpus = cpus
         self.ended = False
         self.queue = CompletionQueue()
         self._on_end = on_end
@@ -57,7 +64,9 @@ class Executor:
 
     def start(self) -> None:
         """Start the thread. What is armed on the queue before is handled then."""
-        self._thread.start()
+        # A thread starts with the affinity of the one that starts it.
+        with contextlib.nullcontext() if self.cpus is None else pinned(self.cpus):
+            self._thread.start()
 
     def join(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the thread to end; return whether it has."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from yais.core.future import Future
@@ -29,8 +30,16 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def spawn(self, awaitable: Awaitable[Any]) -> Future[Any]:
-        """Await something. From any thread.
+    def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function on the loop's thread, in the order of these calls; not at all once it is closed."""
+        with self._lock:
+            if not self._closed:
+                self._running_loop().call_soon_threadsafe(function, *arguments)
+
+    def spawn(
+        self, awaitable: Awaitable[Any], variables: contextvars.Context | None = None
+    ) -> Future[Any]:
+        """Await something, with the given context variables. From any thread.
 
         Cancelling the future cancels the task that awaits; the future is done when that task is, after
         whatever the coroutine does about its cancellation. A coroutine always runs to its first `await`.
@@ -46,7 +55,7 @@ class LoopThread:
                     awaitable.close()
                 raise Unavailable("the server has stopped")
             loop = self._running_loop()
-            future = _TaskFuture(loop)
+            future = _TaskFuture(loop, variables)
             loop.call_soon_threadsafe(future.start, awaitable)
             return future
 
@@ -87,15 +96,16 @@ class LoopThread:
 class _TaskFuture(Future[Any]):
     """The outcome of an awaitable on a loop. It is running from the start: `cancel` only asks."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, variables: contextvars.Context | None) -> None:
         super().__init__()
         self.set_running_or_notify_cancel()
         self._loop = loop
+        self._variables = variables
         self._task: asyncio.Task[None] | None = None
 
     def start(self, awaitable: Awaitable[Any]) -> None:
         """Begin to await; on the loop's thread."""
-        self._task = self._loop.create_task(self._drive(awaitable))
+        self._task = self._loop.create_task(self._drive(awaitable), context=self._variables)
 
     async def _drive(self, awaitable: Awaitable[Any]) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from yais.rpc.context import Context
+from yais.rpc.base_context import BaseContext
 
 __all__ = ["Method"]
 
@@ -23,6 +23,12 @@ class Method:
         The class of which an instance serves each call.
     contexts
         Calls in flight at most, per executor thread.
+    executor
+        Name of the executor that serves it; None for the server's default one.
+    request_stream, reply_stream
+        Whether there are many requests, or many replies.
+    lockstep
+        Whether there is one answer to each request, before the next; see `StreamState`.
     deserialize, serialize
         Bytes to request, reply to bytes; may raise.
     reply_type
@@ -30,11 +36,20 @@ class Method:
     """
 
     path: str
-    context: type[Context[Any, Any, Any]]
+    context: type[BaseContext[Any, Any, Any]]
     contexts: int
+    executor: str | None
+    request_stream: bool
+    reply_stream: bool
+    lockstep: bool
     deserialize: Callable[[bytes], Any]
     serialize: Callable[[Any], bytes]
     reply_type: type | None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether there are many requests, or many replies, or both."""
+        return self.request_stream or self.reply_stream
 
     def encode(self, answer: Any) -> bytes:
         """Return the bytes of an answer.

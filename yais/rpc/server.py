@@ -6,24 +6,48 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from yais.core.clock import Deadline
 from yais.core.dispatcher import current_dispatcher
+from yais.core.timer import Timer
+from yais.core.topology import CpuSet, pinned
+from yais.errors import Unavailable
+from yais.rpc.admin import mount_channelz, mount_csds
 from yais.rpc.completion_queue import CoreServer
+from yais.rpc.environment import Environment
 from yais.rpc.executor import Executor
 from yais.rpc.health import Health
-from yais.rpc.lifecycle import UnaryLifecycle
+from yais.rpc.interceptor import Interceptor
 from yais.rpc.loop import LoopThread
+from yais.rpc.method import Method
+from yais.rpc.periodic import Periodic
 from yais.rpc.reflection import enable_reflection
 from yais.rpc.resources import Resources
 from yais.rpc.service import Service
 from yais.rpc.servicers import ServicerHost
 from yais.rpc.signals import Signals
+from yais.rpc.statistics import MethodStatistics, ServerStatistics
+from yais.rpc.stream_lifecycle import StreamLifecycle
+from yais.rpc.tls import Tls
+from yais.rpc.transport import Transport
+from yais.rpc.unary_lifecycle import UnaryLifecycle
 
 __all__ = ["Server"]
 
 _log = logging.getLogger("yais.rpc")
+
+_DEFAULT = "default"
+
+_PARTING = 0.5
+"""Seconds for the last status of streams to reach their callers before these are cut off. Our estimate."""
+
+
+class _Group(NamedTuple):
+    """The threads of one executor, by their names."""
+
+    threads: list[str]
+    cpus: CpuSet | None
 
 
 class Server:
@@ -36,7 +60,15 @@ class Server:
     resources
         What all contexts share; opened by `start`, closed by `stop`.
     threads
-        Executor threads. One is right for most services: contexts hand long work to pools.
+        Threads of the default executor. One is right for most services: contexts hand long work to pools.
+    cpus
+        Those the default executor's threads may run on, as in "0-3,8"; without, all of the process.
+    interceptors
+        What sees every call, of whatever kind, the outermost first.
+    transport
+        Keepalive, connection age, compression and more; its documentation has the defaults.
+    tls
+        The certificate of every address but unix sockets, which stay plain.
     max_message_bytes
         Largest message taken or sent; None means no limit. gRPC's own default is 4 MiB for what is taken.
     grace
@@ -45,6 +77,8 @@ class Server:
         Seconds between reporting NOT_SERVING and refusing new calls, for load balancers to notice.
     reflection
         Whether to offer server reflection.
+    channelz, csds
+        Whether to offer gRPC's debugging services; they need the packages of `pip install 'yais[admin]'`.
     options
         Further gRPC channel arguments, as (key, value) pairs; they win over those yais sets itself.
 
@@ -61,32 +95,46 @@ class Server:
         *addresses: str,
         resources: Resources | None = None,
         threads: int = 1,
+        cpus: CpuSet | str | None = None,
+        interceptors: Sequence[Interceptor] = (),
+        transport: Transport = Transport(),  # noqa: B008 - it cannot change
+        tls: Tls | None = None,
         max_message_bytes: int | None = 4 << 20,
         grace: float = 30.0,
         drain_delay: float = 0.0,
         reflection: bool = True,
+        channelz: bool = False,
+        csds: bool = False,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         if not addresses:
             raise ValueError("got no address, expected at least one such as '0.0.0.0:50051'")
-        if threads < 1:
-            raise ValueError(f"got threads={threads}, expected at least 1")
         self.health = Health()
         self.ports: list[int] = []
+        self._core: CoreServer | None = None
         self._addresses = addresses
         self._resources = resources if resources is not None else Resources()
-        self._threads = threads
+        self._interceptors = tuple(interceptors)
+        self._groups: dict[str, _Group] = {}
+        self.add_executor(_DEFAULT, threads=threads, cpus=cpus)
+        self._timer = Timer("yais-periodic")
+        self._periodic: list[Periodic] = []
         self._grace = grace
         self._drain_delay = drain_delay
         self._reflection = reflection
         # As a dict, since of two arguments with one key gRPC takes the first.
-        self._options = tuple((_options(max_message_bytes) | dict(options)).items())
+        arguments = transport.arguments() | _options(max_message_bytes, channelz)
+        self._options = tuple((arguments | dict(options)).items())
+        self._tls = tls
         self._services: dict[str, Service] = {}
         self._host = ServicerHost()
+        if channelz:
+            mount_channelz(self._host)
+        if csds:
+            mount_csds(self._host)
         self._loop = LoopThread("yais-asyncio")
-        self._slots: list[UnaryLifecycle] = []
+        self._slots: list[UnaryLifecycle | StreamLifecycle] = []
         self._executors: list[Executor] = []
-        self._core: CoreServer | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()  # no more waiting: every call has ended, or a signal says so
         self._stopped = threading.Event()
@@ -130,6 +178,73 @@ class Server:
         self._must_not_run()
         add_to_server(servicer, self._host)
 
+    def add_executor(self, name: str, *, threads: int = 1, cpus: CpuSet | str | None = None) -> None:
+        """Make another executor, for the RPCs registered with its name. Only before `start`.
+
+        What its RPCs do on its threads does not hold up those of other executors.
+
+        Parameters
+        ----------
+        threads
+            How many; each has a completion queue of its own, and `contexts` contexts of each RPC.
+        cpus
+            Those the threads may run on, as in "0-3,8"; without, all of the process.
+
+        Raises
+        ------
+        ValueError
+            There is such an executor, the number is too small, or the CPUs are not allowed.
+        """
+        self._must_not_run()
+        if name in self._groups:
+            raise ValueError(f"executor {name!r} is there already")
+        if threads < 1:
+            raise ValueError(f"executor {name!r}: got threads={threads}, expected at least 1")
+        allowed = None if cpus is None else CpuSet(cpus)
+        if allowed is not None:
+            with pinned(allowed):  # or ValueError
+                pass
+        prefix = "yais-rpc" if name == _DEFAULT else f"yais-{name}"
+        names = [f"{prefix}-{index}" for index in range(threads)]
+        self._groups[name] = _Group(names, allowed)
+
+    def every(self, seconds: float, function: Callable[[], Any]) -> None:
+        """Call a function every `seconds` while the server runs, its drain included.
+
+        A plain function is called on a thread that all of them share, so it should be short; a coroutine
+        function runs on the server's asyncio loop. A call that outlasts its period delays the next one, and
+        what it raises is logged.
+
+        Raises
+        ------
+        ValueError
+            `seconds` is not positive.
+        RuntimeError
+            The server has stopped.
+        """
+        periodic = Periodic(seconds, function, self._timer, self._loop)
+        with self._lock:
+            if self._stopped.is_set():
+                raise RuntimeError("the server has stopped")
+            self._periodic.append(periodic)
+            if self._core is not None:
+                periodic.start()
+
+    def statistics(self) -> ServerStatistics:
+        """Return the numbers of now. From any thread."""
+        methods: dict[str, MethodStatistics] = {}
+        by_path: dict[str, list[UnaryLifecycle | StreamLifecycle]] = {}
+        for slot in self._slots:
+            by_path.setdefault(slot.method.path, []).append(slot)
+        for path, slots in by_path.items():
+            methods[path] = MethodStatistics(
+                executor=slots[0].method.executor or _DEFAULT,
+                contexts=len(slots),
+                in_flight=sum(slot.busy for slot in slots),
+                calls=sum(slot.calls for slot in slots),
+            )
+        return ServerStatistics(methods, self._host.in_flight, self._host.statistics())
+
     def start(self, *, serving: bool = True) -> None:
         """Open the resources, bind the addresses and begin to take calls.
 
@@ -148,8 +263,12 @@ class Server:
         with self._lock:
             self._must_not_run()
             self._mount_health_and_reflection()
-            names = [f"yais-rpc-{index}" for index in range(self._threads)]
-            self._executors = [Executor(name, on_end=self._executor_ended) for name in names]
+            methods = self._assigned()
+            executors = {
+                name: [Executor(each, cpus=group.cpus, on_end=self._executor_ended) for each in group.threads]
+                for name, group in self._groups.items()
+            }
+            self._executors = [executor for group in executors.values() for executor in group]
             self._executors[0].occupy()  # by the shutdown, which is announced on its queue
             core = self._core = CoreServer(self._options, [executor.queue for executor in self._executors])
             try:
@@ -160,9 +279,11 @@ class Server:
                 raise
             self._host.open()
             core.start()
-            self._arm(core)
+            self._arm(core, methods, executors)
             for executor in self._executors:
                 executor.start()
+            for periodic in self._periodic:
+                periodic.start()
         if serving:
             self.health.report(serving=True)
 
@@ -247,7 +368,8 @@ class Server:
     def _mount_health_and_reflection(self) -> None:
         self.health.mount(self._host)
         if self._reflection:
-            pools = [service.descriptor.file.pool for service in self._services.values()]
+            described = [service.descriptor for service in self._services.values()]
+            pools = [descriptor.file.pool for descriptor in described if descriptor is not None]
             enable_reflection(self._host, [*self._services, *self._host.service_names()], pools)
 
     def _bind(self, core: CoreServer) -> None:
@@ -255,7 +377,8 @@ class Server:
             for method in service.methods.values():
                 core.register_method(method.path)
         for address in self._addresses:
-            port = core.add_port(address)
+            plain = address.startswith(("unix:", "unix-abstract:"))
+            port = core.add_port(address, self._tls.credentials() if self._tls and not plain else None)
             if port == 0:
                 raise OSError(f"cannot listen on {address!r}: is the address in use?")
             self.ports.append(port)
@@ -270,16 +393,35 @@ class Server:
             core.destroy()
         self._stopped.set()
 
-    def _arm(self, core: CoreServer) -> None:
-        spawn = self._loop.spawn
-        methods = [method for service in self._services.values() for method in service.methods.values()]
-        for executor in self._executors:
-            self._host.arm(executor, core)
-            for method in methods:
-                for _ in range(method.contexts):
-                    slot = UnaryLifecycle(method, executor, core, self._resources, spawn)
-                    self._slots.append(slot)
-                    slot.arm()
+    def _assigned(self) -> dict[str, list[Method]]:
+        """Return the methods of each executor."""
+        assigned: dict[str, list[Method]] = {name: [] for name in self._groups}
+        for service in self._services.values():
+            for method in service.methods.values():
+                name = method.executor or _DEFAULT
+                if name not in assigned:
+                    known = ", ".join(assigned)
+                    raise ValueError(f"{method.path}: got executor {name!r}, expected one of {known}")
+                assigned[name].append(method)
+        for name, methods in assigned.items():
+            if name != _DEFAULT and not methods:
+                raise ValueError(f"executor {name!r} serves no RPC: register one with executor={name!r}")
+        return assigned
+
+    def _arm(
+        self, core: CoreServer, methods: dict[str, list[Method]], executors: dict[str, list[Executor]]
+    ) -> None:
+        environment = Environment(core, self._resources, self._loop, self._interceptors)
+        for executor in executors[_DEFAULT]:
+            self._host.arm(executor, environment)
+        for name, group in executors.items():
+            for executor in group:
+                for method in methods[name]:
+                    lifecycle = StreamLifecycle if method.streaming else UnaryLifecycle
+                    for _ in range(method.contexts):
+                        slot = lifecycle(method, executor, environment)
+                        self._slots.append(slot)
+                        slot.arm()
 
     def _drain(self, core: CoreServer, deadline: Deadline) -> bool:
         first = self._executors[0]
@@ -287,7 +429,12 @@ class Server:
             executor.drain()
         core.shutdown(first.queue, lambda _event: first.vacate())
         self._host.end_parked()
+        streams = [slot for slot in self._slots if isinstance(slot, StreamLifecycle)]
+        for stream in streams:
+            stream.drain()
         self._over.wait(deadline.remaining())
+        if not self._ended():
+            self._end_streams(streams)
         if not self._ended():
             in_flight = self.in_flight + self._host.in_flight
             _log.warning("%d calls are still in flight, their time is over: cancelling them", in_flight)
@@ -299,6 +446,12 @@ class Server:
             _log.warning("%d calls did not end: their contexts ignore cancellation", self.in_flight)
         return all(ended)
 
+    def _end_streams(self, streams: Sequence[StreamLifecycle]) -> None:
+        ended = sum(stream.end(Unavailable("the server is shutting down")) for stream in streams)
+        if ended:
+            _log.warning("%d streams were left open: closing them with UNAVAILABLE", ended)
+            self._over.wait(_PARTING)
+
     def _ended(self) -> bool:
         return all(executor.ended for executor in self._executors)
 
@@ -307,6 +460,7 @@ class Server:
             self._over.set()
 
     def _close(self, core: CoreServer) -> None:
+        self._timer.close(timeout=1.0)
         self._host.close(timeout=1.0)
         self._loop.close(timeout=1.0)
         try:
@@ -323,14 +477,10 @@ class Server:
             self._over.set()
 
 
-def _options(max_message_bytes: int | None) -> dict[str, Any]:
+def _options(max_message_bytes: int | None, channelz: bool) -> dict[str, Any]:
     limit = -1 if max_message_bytes is None else max_message_bytes
     return {
         "grpc.max_receive_message_length": limit,
         "grpc.max_send_message_length": limit,
-        # A peer that vanishes without a word would keep its contexts for two hours, gRPC's own default. While
-        # it has calls in flight it is asked once a minute, and has 20 s (gRPC's default) to answer.
-        "grpc.keepalive_time_ms": 60_000,
-        # Two servers on one port would share its calls at random, which surprises more than it helps.
-        "grpc.so_reuseport": 0,
+        "grpc.enable_channelz": int(channelz),
     }

@@ -13,11 +13,13 @@ from typing import Any
 
 import grpc
 
-from yais.core.thread_pool import ThreadPool
-from yais.errors import Code, Internal, ResourceExhausted, status_of
+from yais.core.thread_pool import ThreadPool, ThreadPoolStatistics
+from yais.errors import Code, Internal, ResourceExhausted, YaisError, status_of
 from yais.rpc.blocking_call import BlockingCall
-from yais.rpc.completion_queue import CoreServer, ServerCall
+from yais.rpc.completion_queue import ServerCall
+from yais.rpc.environment import Environment
 from yais.rpc.executor import Executor
+from yais.rpc.interceptor import IncomingCall, Interception, Interceptor
 from yais.rpc.mounted_context import Abort, MountedContext
 
 __all__ = ["ServicerHost"]
@@ -83,26 +85,35 @@ class ServicerHost:
         if self._pool is not None:
             self._pool.close(timeout)
 
-    def arm(self, executor: Executor, server: CoreServer) -> None:
+    def statistics(self) -> ThreadPoolStatistics | None:
+        """Return the numbers of the threads; None before the start."""
+        return None if self._pool is None else self._pool.statistics()
+
+    def arm(self, executor: Executor, environment: Environment) -> None:
         """Ask core for the next call of an unregistered method; serve it and ask again."""
 
         def arrived(event: Any) -> None:
             if not event.success:
                 executor.vacate()
                 return
-            if not server.request(None, executor.queue, arrived):
+            if not environment.core.request(None, executor.queue, arrived):
                 executor.vacate()
-            self._serve(BlockingCall(ServerCall(event), executor, self._live))
+            self._serve(BlockingCall(ServerCall(event), executor, self._live), environment.interceptors)
 
         executor.occupy()
-        if not server.request(None, executor.queue, arrived):
+        if not environment.core.request(None, executor.queue, arrived):
             executor.vacate()
 
-    def _serve(self, rpc: BlockingCall) -> None:
+    def _serve(self, rpc: BlockingCall, interceptors: Sequence[Interceptor]) -> None:
         try:
+            if interceptors:
+                interception = Interception(IncomingCall(rpc.method, rpc.call))
+                rpc.interception = interception  # first: a refusal sends its trailing metadata
+                interception.begin(interceptors)
             handler = self._find(rpc)
         except BaseException as error:
-            _log.exception("looking for the handler of %s", rpc.method)
+            if not isinstance(error, YaisError):
+                _log.exception("looking for the handler of %s", rpc.method)
             rpc.end(*status_of(error))
             return
         if handler is None:
@@ -115,7 +126,10 @@ class ServicerHost:
             rpc.end(Code.RESOURCE_EXHAUSTED, str(error))
 
     def _serve_to_end(self, rpc: BlockingCall, handler: Any) -> None:
-        _run(rpc, handler)
+        if rpc.interception is None:
+            _run(rpc, handler)
+        else:
+            rpc.interception.run(_run, rpc, handler)
         if self._parting and rpc.parked:
             rpc.end(Code.UNAVAILABLE, _PARTING)
 

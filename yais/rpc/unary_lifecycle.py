@@ -19,22 +19,21 @@ import concurrent.futures
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from yais.core.clock import monotonic
 from yais.errors import Code, DeadlineExceeded, YaisError, status_of
-from yais.rpc.completion_queue import CoreServer, ServerCall, seconds_left
+from yais.rpc.completion_queue import MetadataItem, ServerCall, seconds_left
 from yais.rpc.context import Context
+from yais.rpc.environment import Environment
 from yais.rpc.executor import Executor
+from yais.rpc.interceptor import IncomingCall, Interception
 from yais.rpc.method import Method
-from yais.rpc.resources import Resources
 
 __all__ = ["UnaryLifecycle"]
 
 _log = logging.getLogger("yais.rpc")
-
-Spawn = Callable[[Any], "concurrent.futures.Future[Any]"]
 
 
 class UnaryLifecycle:
@@ -46,43 +45,41 @@ class UnaryLifecycle:
         What to serve.
     executor
         On whose thread and queue.
-    server
-        Core's server, started.
-    resources
-        Given to every context.
-    spawn
-        Runs a coroutine on the server's asyncio loop and returns its future.
+    environment
+        What all calls share.
     """
 
     __slots__ = (
         "_accepted",
         "_awaited",
         "_call",
+        "_cancel_hook",
         "_close_started",
+        "_code",
         "_context",
         "_due",
+        "_environment",
         "_executor",
         "_finish_hook",
+        "_interception",
         "_lock",
-        "_method",
         "_on_arrival",
         "_on_finished",
         "_resources",
-        "_server",
         "_settled",
-        "_spawn",
         "_start_hook",
+        "calls",
+        "method",
     )
 
-    def __init__(
-        self, method: Method, executor: Executor, server: CoreServer, resources: Resources, spawn: Spawn
-    ) -> None:
-        self._method = method
+    def __init__(self, method: Method, executor: Executor, environment: Environment) -> None:
+        self.method = method
+        self.calls = 0
         self._executor = executor
-        self._server = server
-        self._resources = resources
-        self._spawn = spawn
+        self._environment = environment
+        self._resources = environment.resources
         self._start_hook = method.context.on_start is not Context.on_start
+        self._cancel_hook = method.context.on_cancel is not Context.on_cancel
         self._finish_hook = method.context.on_finish is not Context.on_finish
         self._lock = threading.Lock()
         self._on_arrival = self._arrived  # bound once, not per call
@@ -93,8 +90,10 @@ class UnaryLifecycle:
     def _reset(self) -> None:
         self._call: ServerCall | None = None
         self._context: Context[Any, Any, Any] | None = None
+        self._interception: Interception | None = None
         self._awaited: concurrent.futures.Future[Any] | None = None
         self._accepted = 0
+        self._code = Code.UNKNOWN  # what the status says, once it is on its way
         self._close_started = False
         self._settled = False
         self._due = 1  # operations whose events are still to come before the slot is free
@@ -106,19 +105,32 @@ class UnaryLifecycle:
 
     def arm(self) -> None:
         """Ask core for the next call; retire when the server is shutting down."""
-        if not self._server.request(self._method.path, self._executor.queue, self._on_arrival):
+        if not self._environment.core.request(self.method.path, self._executor.queue, self._on_arrival):
             self._executor.vacate()
 
     def _arrived(self, event: Any) -> None:
         if not event.success:
             self._executor.vacate()
             return
+        self.calls += 1
         self._accepted = monotonic()
-        self._call = ServerCall(event)
-        self._call.receive_message(self._on_message)
+        self._call = call = ServerCall(event)
+        if self._environment.interceptors and not self._admitted(call):
+            return
+        call.receive_message(self._on_message)
+
+    def _admitted(self, call: ServerCall) -> bool:
+        interception = Interception(IncomingCall(self.method.path, call))
+        try:
+            interception.begin(self._environment.interceptors)
+        except BaseException as error:
+            self._fail(error, interception.call.trailing_metadata)
+            return False
+        self._interception = interception
+        return True
 
     def _on_message(self, message: bytes | None) -> None:
-        call, method = self._live_call(), self._method
+        call, method = self._live_call(), self.method
         if message is None:
             # The caller sent none, or core refused it (too large) and has set the status itself.
             self._finish(Code.UNIMPLEMENTED, f"{method.path} requires exactly one request message")
@@ -135,14 +147,10 @@ class UnaryLifecycle:
             self._finish(code, details)
             return
         try:
-            context = method.context()
-            context.resources = self._resources
-            context._call = call
-            context._accepted = self._accepted
-            self._context = context
-            if self._start_hook:
-                context.on_start()
-            answer = context.execute(request)
+            if self._interception is None:
+                answer = self._execute(call, request)
+            else:
+                answer = self._interception.run(self._execute, call, request)
         except BaseException as error:
             self._fail(error)
             return
@@ -155,9 +163,24 @@ class UnaryLifecycle:
         else:
             self._answer(answer)
 
+    def _execute(self, call: ServerCall, request: Any) -> Any:
+        context = self.method.context()
+        assert isinstance(context, Context)
+        context.resources = self._resources
+        context._call = call
+        context._accepted = self._accepted
+        if self._interception is not None:
+            context._identity = self._interception.call.identity
+            context._trailing = self._interception.call.trailing_metadata
+        self._context = context
+        if self._start_hook:
+            context.on_start()
+        return context.execute(request)
+
     def _await_on_loop(self, awaitable: Awaitable[Any]) -> None:
         try:
-            future = self._spawn(awaitable)
+            variables = None if self._interception is None else self._interception.variables
+            future = self._environment.loop.spawn(awaitable, variables)
         except YaisError as error:  # the server has stopped, and left this call behind
             self._fail(error)
         else:
@@ -180,12 +203,15 @@ class UnaryLifecycle:
 
     def _on_close(self, cancelled: bool) -> None:
         if cancelled and not self._settled:
-            assert self._context is not None and self._awaited is not None
-            self._context._cancelled = True
+            context = self._context
+            assert context is not None and self._awaited is not None
+            context._cancelled = True
             try:
                 self._awaited.cancel()
             except BaseException:
-                _log.exception("%s: cancelling the future raised", self._method.path)
+                _log.exception("%s: cancelling the future raised", self.method.path)
+            if self._cancel_hook:
+                self._hook(context.on_cancel)
         self._complete()
 
     def _on_done(self, future: concurrent.futures.Future[Any]) -> None:
@@ -206,40 +232,53 @@ class UnaryLifecycle:
 
     def _answer(self, answer: Any) -> None:
         try:
-            message = self._method.encode(answer)
+            message = self.method.encode(answer)
         except BaseException as error:
-            _log.exception("%s: cannot encode the reply", self._method.path)
-            details = f"{self._method.path}: cannot encode the reply: {status_of(error)[1]}"
+            _log.exception("%s: cannot encode the reply", self.method.path)
+            details = f"{self.method.path}: cannot encode the reply: {status_of(error)[1]}"
             self._finish(Code.INTERNAL, details)
             return
         context = self._context
         assert context is not None
         with self._lock:
             self._settled = True
-            if self._close_started or context._trailing:
+            if self._close_started or context._trailing or context._initial or context._compression:
                 self._send_status(Code.OK, "", message)
             else:
+                self._code = Code.OK
                 self._live_call().reply(message, self._on_finished)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, trailing: Sequence[MetadataItem] | None = None) -> None:
         code, details = status_of(error)
         if code is not Code.CANCELLED and not isinstance(error, YaisError):
-            _log.error("%s raised", self._method.path, exc_info=error)
-        self._finish(code, details)
+            _log.error("%s raised", self.method.path, exc_info=error)
+        self._finish(code, details, trailing)
 
-    def _finish(self, code: Code, details: str) -> None:
+    def _finish(self, code: Code, details: str, trailing: Sequence[MetadataItem] | None = None) -> None:
         with self._lock:
             self._settled = True
-            self._send_status(code, details, None)
+            self._send_status(code, details, None, trailing)
 
-    def _send_status(self, code: Code, details: str, message: bytes | None) -> None:
-        trailing = self._context._trailing if self._context is not None else None
+    def _send_status(
+        self,
+        code: Code,
+        details: str,
+        message: bytes | None,
+        trailing: Sequence[MetadataItem] | None = None,
+    ) -> None:
+        context = self._context
+        self._code = code
+        if context is not None:
+            trailing = context._trailing
+        elif self._interception is not None:
+            trailing = self._interception.call.trailing_metadata
         self._live_call().finish(
             code,
             details,
             trailing or (),
             done=self._on_finished,
             message=message,
+            headers=() if context is None else context._headers(),
             close=not self._close_started,
         )
 
@@ -254,11 +293,21 @@ class UnaryLifecycle:
         self._due -= 1
         if self._due:
             return
-        context = self._context
+        context, interception, code = self._context, self._interception, self._code
+        if context is not None and self._finish_hook:
+            self._hook(context.on_finish)
         self._reset()
-        if self._finish_hook and context is not None:
-            try:
-                context.on_finish()
-            except BaseException:
-                _log.exception("%s: on_finish raised", self._method.path)
+        if interception is not None:
+            interception.end(
+                Code.CANCELLED if context is not None and context._cancelled and code is Code.OK else code
+            )
         self.arm()
+
+    def _hook(self, hook: Callable[[], None]) -> None:
+        try:
+            if self._interception is None:
+                hook()
+            else:
+                self._interception.run(hook)
+        except BaseException:
+            _log.exception("%s: %s raised", self.method.path, hook.__name__)

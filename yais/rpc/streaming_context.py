@@ -1,0 +1,90 @@
+"""Contexts of streams, with a handle that may answer at any time and from anywhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from typing import Any
+
+from yais.rpc.base_context import ReplyT, RequestT, ResourcesT
+from yais.rpc.context import Answer
+from yais.rpc.request_iterator import RequestIterator
+from yais.rpc.stream import Stream
+from yais.rpc.stream_context import Pending, StreamContext, settled
+
+__all__ = ["StreamingContext"]
+
+
+class StreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
+    """A stream of requests, answered at any time. Subclass it and write its callbacks, or `execute`.
+
+    The callbacks of a stream run in order, on the executor's thread, and the next request is read when
+    `on_request` has returned: a caller that sends faster than it is served has to wait. One that returns a
+    future, or is `async def`, has returned when that is done. `stream` may be kept, and used elsewhere.
+    """
+
+    @property
+    def stream(self) -> Stream[ReplyT]:
+        """The answering side."""
+        return self._stream
+
+    def on_open(self, stream: Stream[ReplyT]) -> Answer[None]:  # noqa: ARG002 - for subclasses
+        """Run when the call has arrived, before its first request is read; the default does nothing."""
+        return None
+
+    def on_request(self, request: RequestT, stream: Stream[ReplyT]) -> Answer[None]:
+        """Take one request."""
+        raise NotImplementedError(f"{type(self).__name__} has neither an on_request nor an execute method")
+
+    def on_requests_done(self, stream: Stream[ReplyT]) -> Answer[None]:
+        """Run when the caller has sent its last request; the default finishes the stream.
+
+        With one that does not, the stream stays open until `stream.finish()`.
+        """
+        stream.finish()
+        return None
+
+    def execute(self, requests: AsyncIterator[RequestT]) -> AsyncIterable[ReplyT] | Awaitable[ReplyT]:
+        """Serve the whole stream in asyncio, instead of in callbacks.
+
+        Write an asynchronous generator: `async for request in requests: yield reply`; or, where the RPC has
+        no stream of answers, `async def` that returns the one reply. Requests are read as they are asked
+        for, one ahead, and answers asked for as there is room to send them. The stream ends when this
+        returns, even if the caller would send more. Cancellation arrives as `asyncio.CancelledError`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no execute method")
+
+    _requests: RequestIterator[RequestT] | None = None
+
+    def _opened(self) -> Pending | None:
+        if type(self).execute is StreamingContext.execute:
+            return settled(self.on_open(self._stream), lambda _result: None)
+        self._requests = RequestIterator(self._schedule)
+        answer = self.execute(self._requests)
+        if isinstance(answer, AsyncIterable):
+            return Pending(self._send_all(answer), self._end, beside=True)
+        if inspect.isawaitable(answer):
+            return Pending(answer, self._answer, beside=True)
+        raise TypeError(f"execute returned {type(answer).__name__}, expected an asynchronous generator")
+
+    def _answer(self, reply: Any) -> None:
+        self._stream.answer(reply)
+        self._stream.finish(at_once=True)
+
+    def _end(self, _result: Any) -> None:
+        self._stream.finish(at_once=True)
+
+    def _request(self, request: RequestT) -> Pending | None:
+        if self._requests is None:
+            return settled(self.on_request(request, self._stream), lambda _result: None)
+        return Pending(self._requests.put(request), lambda _result: None)
+
+    def _requests_done(self) -> Pending | None:
+        if self._requests is None:
+            return settled(self.on_requests_done(self._stream), lambda _result: None)
+        self._requests.end()
+        return None
+
+    def _released(self) -> None:
+        if self._requests is not None:
+            self._requests.close()

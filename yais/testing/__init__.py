@@ -1,0 +1,14 @@
+"""Helpers for tests: those of this package, and those of services built with it.
+
+- `serving`: a server on a free port and a channel to it, while a block lasts.
+- `FaultyNetwork`: a connection that stalls, breaks or is cut in the middle of a message, on command.
+- `ManualClock`: time that passes when a test says so.
+- `FakeEngine`: a model that computes with a function and can be stopped and made to fail.
+"""
+
+from yais.testing.clock import ManualClock
+from yais.testing.engine import FakeEngine
+from yais.testing.network import FaultyNetwork
+from yais.testing.server import Served, serving
+
+__all__ = ["FakeEngine", "FaultyNetwork", "ManualClock", "Served", "serving"]
