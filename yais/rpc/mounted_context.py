@@ -10,7 +10,7 @@ import grpc
 
 from yais.errors import Code, YaisError, status_of
 from yais.rpc.blocking_call import BlockingCall
-from yais.rpc.completion_queue import MetadataItem, seconds_left
+from yais.rpc.completion_queue import seconds_left
 
 # The methods are those of grpc.ServicerContext, and documented there.
 # ruff: noqa: D102
@@ -29,30 +29,41 @@ class MountedContext(grpc.ServicerContext):
 
     def __init__(self, rpc: BlockingCall) -> None:
         self._rpc = rpc
-        self._code: grpc.StatusCode | None = None
-        self._details = ""
-        self._trailing: Sequence[MetadataItem] = ()
+        self._code: Any = None
+        self._details: bytes | None = None
+        self._trailing: Any = None
 
     def ok(self) -> bool:
         return self._code is None or self._code is grpc.StatusCode.OK
 
     def finish(self, message: bytes | None) -> None:
-        code = Code.OK if self._code is None else Code(self._code.value[0])
-        self._rpc.end(code, self._details, self._trailing, message)
+        self._end(Code.OK, "", message)
 
     def fail(self, error: BaseException) -> None:
         code, details = status_of(error)
         if not isinstance(error, YaisError):
             _log.error("%s raised", self._rpc.method, exc_info=error)
             details = f"Exception calling application: {details}"
-        if self._code is not None and not self.ok():  # what the method said before it raised
-            code, details = Code(self._code.value[0]), self._details or details
-        self._rpc.end(code, details, self._trailing)
+        if self.ok():  # then it did not mean this
+            self._code = None
+            if isinstance(error, YaisError):
+                self._details = None
+        self._end(code, details)
+
+    def _end(self, code: Code, details: str, message: bytes | None = None) -> None:
+        """End the call with what the method said, or else with this."""
+        if self._code is not None:
+            known = isinstance(self._code, grpc.StatusCode)
+            code = Code(self._code.value[0]) if known else Code.UNKNOWN
+        if self._details is not None:
+            details = self._details.decode("utf-8", "replace")
+        self._rpc.end(code, details, self._trailing or (), message)
 
     def is_active(self) -> bool:
-        return self._rpc.active
+        return self._rpc.active and not self._rpc.ending
 
     def time_remaining(self) -> float:
+        """Seconds until the deadline; infinity without one, where grpcio has a very large number."""
         return max(0.0, seconds_left(self._rpc.call.deadline))
 
     def cancel(self) -> bool:
@@ -68,20 +79,22 @@ class MountedContext(grpc.ServicerContext):
     def peer(self) -> str:
         return self._rpc.call.peer
 
-    def peer_identities(self) -> Any:
-        return None
+    def peer_identities(self) -> Sequence[bytes] | None:
+        return self._rpc.call.peer_identities
 
     def peer_identity_key(self) -> str | None:
-        return None
+        return self._rpc.call.peer_identity_key
 
     def auth_context(self) -> Mapping[str, Any]:
-        return {}
+        return self._rpc.call.auth_context
 
-    def set_compression(self, compression: Any) -> None:
-        """Ignore: what is sent is not compressed."""
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Compress what is sent, if nothing has been sent yet; without, as the server does by default."""
+        names = {grpc.Compression.Gzip: "gzip", grpc.Compression.Deflate: "deflate"}
+        self._rpc.compression = names.get(grpc.Compression(compression))
 
     def disable_next_message_compression(self) -> None:
-        """Ignore: what is sent is not compressed."""
+        self._rpc.compress_next = False
 
     def send_initial_metadata(self, initial_metadata: Any) -> None:
         self._rpc.send_initial_metadata(initial_metadata)
@@ -93,8 +106,11 @@ class MountedContext(grpc.ServicerContext):
         return self._trailing
 
     def abort(self, code: Any, details: str) -> NoReturn:
-        self._code = grpc.StatusCode.UNKNOWN if code is grpc.StatusCode.OK else code
-        self._details = details
+        if code is grpc.StatusCode.OK:
+            _log.error("%s: abort was called with StatusCode.OK, expected an error", self._rpc.method)
+            code, details = grpc.StatusCode.UNKNOWN, ""
+        self._code = code
+        self.set_details(details)
         raise Abort
 
     def abort_with_status(self, status: Any) -> NoReturn:
@@ -107,8 +123,8 @@ class MountedContext(grpc.ServicerContext):
     def code(self) -> Any:
         return self._code
 
-    def set_details(self, details: str) -> None:
-        self._details = details
+    def set_details(self, details: str | bytes) -> None:
+        self._details = details.encode() if isinstance(details, str) else details
 
-    def details(self) -> Any:
-        return self._details.encode()
+    def details(self) -> bytes | None:
+        return self._details

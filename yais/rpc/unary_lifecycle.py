@@ -120,13 +120,12 @@ class UnaryLifecycle:
         call.receive_message(self._on_message)
 
     def _admitted(self, call: ServerCall) -> bool:
-        interception = Interception(IncomingCall(self.method.path, call))
+        self._interception = Interception(IncomingCall(self.method.path, call))
         try:
-            interception.begin(self._environment.interceptors)
+            self._interception.begin(self._environment.interceptors)
         except BaseException as error:
-            self._fail(error, interception.call.trailing_metadata)
+            self._fail(error)
             return False
-        self._interception = interception
         return True
 
     def _on_message(self, message: bytes | None) -> None:
@@ -248,25 +247,20 @@ class UnaryLifecycle:
                 self._code = Code.OK
                 self._live_call().reply(message, self._on_finished)
 
-    def _fail(self, error: BaseException, trailing: Sequence[MetadataItem] | None = None) -> None:
+    def _fail(self, error: BaseException) -> None:
         code, details = status_of(error)
         if code is not Code.CANCELLED and not isinstance(error, YaisError):
             _log.error("%s raised", self.method.path, exc_info=error)
-        self._finish(code, details, trailing)
+        self._finish(code, details)
 
-    def _finish(self, code: Code, details: str, trailing: Sequence[MetadataItem] | None = None) -> None:
+    def _finish(self, code: Code, details: str) -> None:
         with self._lock:
             self._settled = True
-            self._send_status(code, details, None, trailing)
+            self._send_status(code, details, None)
 
-    def _send_status(
-        self,
-        code: Code,
-        details: str,
-        message: bytes | None,
-        trailing: Sequence[MetadataItem] | None = None,
-    ) -> None:
+    def _send_status(self, code: Code, details: str, message: bytes | None) -> None:
         context = self._context
+        trailing: Sequence[MetadataItem] | None = None
         self._code = code
         if context is not None:
             trailing = context._trailing

@@ -1,0 +1,1 @@
+"""The interceptors that yais ships; `yais.rpc.interceptor` says what an interceptor is."""

@@ -1,0 +1,174 @@
+"""Counts and durations of all calls, for Prometheus."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from yais.core.clock import NANOSECONDS, Clock, monotonic
+from yais.errors import Code
+from yais.rpc.interceptor import Ended, IncomingCall, Interceptor
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+    from prometheus_client.registry import Collector
+else:
+    Collector = object  # prometheus_client asks for no more than the method, and is imported when it asks
+
+__all__ = ["OTHER", "Metrics"]
+
+OTHER = "_OTHER"
+"""Label of the methods that have none of their own, as OpenTelemetry names them."""
+
+_DECADES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_BOUNDS = (*(factor * decade for decade in _DECADES for factor in (1, 2.5, 5)), 10.0, 60.0)
+
+_BULK = 1024  # durations that are counted together, which is what makes the histogram cheap
+
+
+class Metrics(Interceptor, Collector):
+    """Counts calls by method, and is a collector for Prometheus. Thread-safe.
+
+    - `yais_rpc_started_total{method}`: calls that have arrived
+    - `yais_rpc_handled_total{method,code}`: calls that are over, by their status, such as "OK"
+    - `yais_rpc_in_flight{method}`: the difference of the two
+    - `yais_rpc_seconds{method}`: histogram of how long they took, from arrival to end
+
+    As the first of `Server(interceptors=...)` it counts what the others refuse, too. Several servers may
+    share one.
+
+    Callers can ask for methods that do not exist, under any name. A method whose calls have all ended with
+    UNIMPLEMENTED is counted as "_OTHER", and so is every method beyond `max_methods`.
+
+    Parameters
+    ----------
+    bounds
+        Upper bounds of the histogram's buckets, in seconds, ascending; one without a bound is added.
+    max_methods
+        How many methods have a label of their own, at most.
+    clock
+        Measures the durations.
+
+    Examples
+    --------
+    >>> metrics = Metrics()
+    >>> server = Server("0.0.0.0:50051", interceptors=[metrics])
+    >>> MetricsServer([metrics], address="0.0.0.0", port=9100)
+    """
+
+    def __init__(
+        self, *, bounds: Sequence[float] = _BOUNDS, max_methods: int = 500, clock: Clock = monotonic
+    ) -> None:
+        if not bounds or list(bounds) != sorted(set(bounds)):
+            raise ValueError(f"got bounds={bounds!r}, expected numbers of seconds, ascending")
+        if max_methods < 1:
+            raise ValueError(f"got max_methods={max_methods}, expected at least 1")
+        self._bounds = tuple(bounds)
+        self._max_methods = max_methods
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._other = _Counts(self._bounds)
+        self._methods: dict[str, _Counts] = {}
+
+    def __repr__(self) -> str:
+        with self._lock:
+            methods = self._all()
+            started = sum(counts.started for counts in methods.values())
+            in_flight = sum(counts.in_flight for counts in methods.values())
+        return f"<Metrics: {len(methods)} methods, {started} calls, {in_flight} in flight>"
+
+    def begin(self, call: IncomingCall) -> Ended:
+        """Count the call, and again when it is over."""
+        method = call.method
+        with self._lock:
+            counts = self._methods.get(method)
+            if counts is None:
+                counts = self._new(method)
+            counts.started += 1
+        clock = self._clock
+        started = clock()
+
+        def ended(code: Code) -> None:
+            seconds = (clock() - started) / NANOSECONDS
+            with self._lock:
+                counts.end(code, seconds)
+                if code is Code.UNIMPLEMENTED and counts.unimplemented and counts is not self._other:
+                    self._other.add(self._methods.pop(method))
+
+        return ended
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family; what prometheus_client calls."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        label = ("method",)
+        started = CounterMetricFamily("yais_rpc_started", "Calls that have arrived.", labels=label)
+        handled = CounterMetricFamily(
+            "yais_rpc_handled", "Calls that are over, by status.", labels=("method", "code")
+        )
+        in_flight = GaugeMetricFamily("yais_rpc_in_flight", "Calls that are not over.", labels=label)
+        seconds = HistogramMetricFamily("yais_rpc_seconds", "From arrival to end.", labels=label)
+        with self._lock:
+            for method, counts in self._all().items():
+                started.add_metric((method,), counts.started)
+                in_flight.add_metric((method,), counts.in_flight)
+                for code, count in counts.codes.items():
+                    handled.add_metric((method, code.name), count)
+                histogram = counts.histogram()
+                seconds.add_metric((method,), histogram.cumulative(), histogram.sum)
+        yield from (started, handled, in_flight, seconds)
+
+    def _new(self, method: str) -> _Counts:
+        if len(self._methods) == self._max_methods:
+            return self._other
+        counts = self._methods[method] = _Counts(self._bounds)
+        return counts
+
+    def _all(self) -> dict[str, _Counts]:
+        return self._methods | {OTHER: self._other} if self._other.started else self._methods
+
+
+class _Counts:
+    """What is counted of one method. Not thread-safe."""
+
+    __slots__ = ("_histogram", "_pending", "codes", "handled", "started")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        from yais.telemetry.histogram import Histogram  # brings numpy, which `import yais` does without
+
+        self.started = 0
+        self.handled = 0
+        self.codes: collections.Counter[Code] = collections.Counter()
+        self._histogram = Histogram(bounds)
+        self._pending: list[float] = []
+
+    @property
+    def in_flight(self) -> int:
+        return self.started - self.handled
+
+    @property
+    def unimplemented(self) -> bool:
+        """Whether no call did anything, as far as is known, and none is in flight."""
+        return self.codes[Code.UNIMPLEMENTED] == self.started
+
+    def end(self, code: Code, seconds: float) -> None:
+        self.handled += 1
+        self.codes[code] += 1
+        self._pending.append(seconds)
+        if len(self._pending) == _BULK:
+            self.histogram()
+
+    def histogram(self) -> Any:
+        if self._pending:
+            self._histogram.observe(self._pending)
+            self._pending.clear()
+        return self._histogram
+
+    def add(self, counts: _Counts) -> None:
+        self.started += counts.started
+        self.handled += counts.handled
+        self.codes += counts.codes
+        self._histogram.counts += counts.histogram().counts
+        self._histogram.sum += counts.histogram().sum
