@@ -41,6 +41,11 @@ from yais.rpc.batching_context import BatchingContext
 from yais.rpc.bidirectional_context import BidirectionalContext
 from yais.rpc.context import Context
 from yais.rpc.interceptor import IncomingCall, Interceptor
+from yais.rpc.interceptors.access_log import AccessLog
+from yais.rpc.interceptors.admission import Admission
+from yais.rpc.interceptors.bearer_token import BearerToken
+from yais.rpc.interceptors.metrics import Metrics
+from yais.rpc.interceptors.tracing import Tracing
 from yais.rpc.resources import Resources
 from yais.rpc.server import Server
 from yais.rpc.server_streaming_context import ServerStreamingContext
@@ -54,8 +59,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Aborted",
+    "AccessLog",
+    "Admission",
     "AlreadyExists",
     "BatchingContext",
+    "BearerToken",
     "BidirectionalContext",
     "Cancelled",
     "Code",
@@ -69,6 +77,7 @@ __all__ = [
     "Interceptor",
     "Internal",
     "InvalidArgument",
+    "Metrics",
     "NotFound",
     "OutOfRange",
     "PermissionDenied",
@@ -82,6 +91,7 @@ __all__ = [
     "StreamingContext",
     "ThreadPool",
     "Tls",
+    "Tracing",
     "Transport",
     "Unauthenticated",
     "Unavailable",

@@ -44,12 +44,15 @@ class IncomingCall:
     ----------
     method
         "/package.Service/Method".
+    known
+        Whether the server has such a method. Otherwise the name is whatever the caller made up.
     trailing_metadata
         Pairs to send with the status; append to it in `begin`.
     """
 
-    def __init__(self, method: str, call: ServerCall) -> None:
+    def __init__(self, method: str, call: ServerCall, *, known: bool = True) -> None:
         self.method = method
+        self.known = known
         self._identity: str | None = None
         self.trailing_metadata: list[MetadataItem] = []
         self._call = call

@@ -106,14 +106,14 @@ class ServicerHost:
 
     def _serve(self, rpc: BlockingCall, interceptors: Sequence[Interceptor]) -> None:
         try:
+            handler = self._find(rpc)
             if interceptors:
-                interception = Interception(IncomingCall(rpc.method, rpc.call))
+                interception = Interception(IncomingCall(rpc.method, rpc.call, known=handler is not None))
                 rpc.interception = interception  # first: a refusal sends its trailing metadata
                 interception.begin(interceptors)
-            handler = self._find(rpc)
         except BaseException as error:
             if not isinstance(error, YaisError):
-                _log.exception("looking for the handler of %s", rpc.method)
+                _log.exception("before the servicer of %s", rpc.method)
             rpc.end(*status_of(error))
             return
         if handler is None:

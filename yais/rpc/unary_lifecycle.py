@@ -292,9 +292,7 @@ class UnaryLifecycle:
             self._hook(context.on_finish)
         self._reset()
         if interception is not None:
-            interception.end(
-                Code.CANCELLED if context is not None and context._cancelled and code is Code.OK else code
-            )
+            interception.end(code)
         self.arm()
 
     def _hook(self, hook: Callable[[], None]) -> None:

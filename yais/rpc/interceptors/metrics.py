@@ -39,8 +39,8 @@ class Metrics(Interceptor, Collector):
     As the first of `Server(interceptors=...)` it counts what the others refuse, too. Several servers may
     share one.
 
-    Callers can ask for methods that do not exist, under any name. A method whose calls have all ended with
-    UNIMPLEMENTED is counted as "_OTHER", and so is every method beyond `max_methods`.
+    Callers can ask for methods that do not exist, under any name: these are counted as "_OTHER". So is every
+    method beyond `max_methods`, since a mounted handler may take any name.
 
     Parameters
     ----------
@@ -81,11 +81,10 @@ class Metrics(Interceptor, Collector):
 
     def begin(self, call: IncomingCall) -> Ended:
         """Count the call, and again when it is over."""
-        method = call.method
         with self._lock:
-            counts = self._methods.get(method)
+            counts = self._methods.get(call.method)
             if counts is None:
-                counts = self._new(method)
+                counts = self._new(call)
             counts.started += 1
         clock = self._clock
         started = clock()
@@ -94,8 +93,6 @@ class Metrics(Interceptor, Collector):
             seconds = (clock() - started) / NANOSECONDS
             with self._lock:
                 counts.end(code, seconds)
-                if code is Code.UNIMPLEMENTED and counts.unimplemented and counts is not self._other:
-                    self._other.add(self._methods.pop(method))
 
         return ended
 
@@ -120,10 +117,10 @@ class Metrics(Interceptor, Collector):
                 seconds.add_metric((method,), histogram.cumulative(), histogram.sum)
         yield from (started, handled, in_flight, seconds)
 
-    def _new(self, method: str) -> _Counts:
-        if len(self._methods) == self._max_methods:
+    def _new(self, call: IncomingCall) -> _Counts:
+        if not call.known or len(self._methods) == self._max_methods:
             return self._other
-        counts = self._methods[method] = _Counts(self._bounds)
+        counts = self._methods[call.method] = _Counts(self._bounds)
         return counts
 
     def _all(self) -> dict[str, _Counts]:
@@ -148,11 +145,6 @@ class _Counts:
     def in_flight(self) -> int:
         return self.started - self.handled
 
-    @property
-    def unimplemented(self) -> bool:
-        """Whether no call did anything, as far as is known, and none is in flight."""
-        return self.codes[Code.UNIMPLEMENTED] == self.started
-
     def end(self, code: Code, seconds: float) -> None:
         self.handled += 1
         self.codes[code] += 1
@@ -165,10 +157,3 @@ class _Counts:
             self._histogram.observe(self._pending)
             self._pending.clear()
         return self._histogram
-
-    def add(self, counts: _Counts) -> None:
-        self.started += counts.started
-        self.handled += counts.handled
-        self.codes += counts.codes
-        self._histogram.counts += counts.histogram().counts
-        self._histogram.sum += counts.histogram().sum
