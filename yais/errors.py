@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
 
 __all__ = [
     "Aborted",
@@ -57,9 +59,16 @@ class Code(enum.IntEnum):
 
 
 class YaisError(Exception):
-    """Base of all errors yais raises. `code` is the gRPC status, `str(error)` its message."""
+    """Base of all errors yais raises. `code` is the gRPC status, `str(error)` its message.
+
+    Attributes
+    ----------
+    trailing_metadata
+        What a server sent with the status, by lower-case key, where the error is one that a client received.
+    """
 
     code: Code = Code.UNKNOWN
+    trailing_metadata: Mapping[str, str | bytes] = MappingProxyType({})
 
 
 class Unknown(YaisError):

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
-from yais.errors import Code, InvalidArgument, YaisError, error_of
+from yais.errors import Code, InvalidArgument, YaisError
 from yais.protocol import kserve_pb2 as pb
 from yais.protocol.tensor_codec import bf16_to_float32, decode, encode, float32_to_bf16
+from yais.rpc.client import Channels, ClientUnary
 
 __all__ = ["InferRemoteRunner", "RemoteInferenceManager"]
 
 Array = npt.NDArray[Any]
 
 _SERVICE = "/inference.GRPCInferenceService/"
-_UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
 class RemoteInferenceManager:
@@ -44,7 +43,8 @@ class RemoteInferenceManager:
     def __init__(self, address: str, *, timeout: float = 30.0) -> None:
         self.address = address
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(address, options=_UNLIMITED)
+        unlimited = [("grpc.max_send_message_length", -1)]
+        self._channels = Channels(address, max_message_bytes=-1, options=unlimited)
 
     def server_ready(self) -> bool:
         """Whether the server takes inference requests; False when it cannot be reached."""
@@ -71,12 +71,12 @@ class RemoteInferenceManager:
         config = self._call(
             "ModelConfig", pb.ModelConfigRequest(name=name, version=version), pb.ModelConfigResponse
         )
-        infer = self._method("ModelInfer", pb.ModelInferResponse)
+        infer: ClientUnary[Any, Any] = self._method("ModelInfer", pb.ModelInferResponse)
         return InferRemoteRunner(infer, metadata, config.config.max_batch_size, version, self._timeout)
 
     def close(self) -> None:
         """Close the connection; calls in flight are cancelled."""
-        self._channel.close()
+        self._channels.close()
 
     def __enter__(self) -> Self:
         """Return the manager itself."""
@@ -88,18 +88,17 @@ class RemoteInferenceManager:
         """Close."""
         self.close()
 
-    def _method(self, rpc: str, response: type[Any]) -> Any:
-        return self._channel.unary_unary(
+    def _method(self, rpc: str, response: type[Any]) -> ClientUnary[Any, Any]:
+        return ClientUnary(
+            self._channels,
             _SERVICE + rpc,
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=response.FromString,
+            lambda message: message.SerializeToString(),
+            response.FromString,
+            timeout=self._timeout,
         )
 
     def _call(self, rpc: str, request: Any, response: type[Any]) -> Any:
-        try:
-            return self._method(rpc, response)(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise _translated(error) from None
+        return self._method(rpc, response).call(request)
 
 
 class InferRemoteRunner:
@@ -107,7 +106,7 @@ class InferRemoteRunner:
 
     def __init__(
         self,
-        infer: Any,
+        infer: ClientUnary[Any, Any],
         metadata: pb.ModelMetadataResponse,
         max_batch_size: int,
         version: str,
@@ -160,22 +159,9 @@ class InferRemoteRunner:
             An input is unknown or missing, or its values are none of the model's type.
         """
         request = self._request(inputs)
-        future: Future[dict[str, Array]] = Future()
-        call = self._infer.future(request, timeout=self._timeout if timeout is None else timeout)
-
-        def done(call: Any) -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(_arrays(call.result()))
-            except grpc.RpcError as error:
-                future.set_exception(_translated(error))
-            except Exception as error:
-                future.set_exception(error)
-
-        call.add_done_callback(done)
-        future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
-        return future
+        return self._infer.submit(
+            request, timeout=self._timeout if timeout is None else timeout, then=_arrays
+        )
 
     def _request(self, inputs: Mapping[str, npt.ArrayLike]) -> pb.ModelInferRequest:
         if inputs.keys() != self._inputs.keys():
@@ -232,8 +218,3 @@ def _arrays(response: pb.ModelInferResponse) -> dict[str, Array]:
 
 def _spec(tensor: pb.ModelMetadataResponse.TensorMetadata) -> TensorSpec:
     return TensorSpec(tensor.name, DataType(tensor.datatype), tuple(tensor.shape))
-
-
-def _translated(error: grpc.RpcError) -> YaisError:
-    call = cast(grpc.Call, error)
-    return error_of(Code(call.code().value[0]), call.details() or "")

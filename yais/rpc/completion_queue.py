@@ -38,7 +38,15 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from yais.core.clock import NANOSECONDS, NEVER, Deadline, monotonic
 from yais.errors import Code, Internal
 
-__all__ = ["NO_COMPRESS", "CompletionQueue", "CoreServer", "MetadataItem", "ServerCall", "compression_header"]
+__all__ = [
+    "NO_COMPRESS",
+    "CompletionQueue",
+    "CoreServer",
+    "MetadataItem",
+    "ServerCall",
+    "checked_metadata",
+    "compression_header",
+]
 
 _log = logging.getLogger("yais.rpc")
 
@@ -276,7 +284,7 @@ class ServerCall:
             if headers is not None:
                 operations.append(_headers(headers))
             kind = "trailing"
-            trailing = _checked(trailing_metadata)
+            trailing = checked_metadata(trailing_metadata)
         except Internal as error:
             _log.error("%s metadata: %s", kind, error)
             trailing, message, code, details = (), None, error.code, f"{kind} metadata: {error}"
@@ -362,10 +370,19 @@ class CoreServer:
 
 
 def _headers(metadata: Sequence[MetadataItem]) -> Any:
-    return cygrpc.SendInitialMetadataOperation(_checked(metadata), 0) if metadata else _SEND_NO_METADATA
+    return (
+        cygrpc.SendInitialMetadataOperation(checked_metadata(metadata), 0) if metadata else _SEND_NO_METADATA
+    )
 
 
-def _checked(metadata: Sequence[MetadataItem]) -> tuple[MetadataItem, ...]:
+def checked_metadata(metadata: Sequence[MetadataItem]) -> tuple[MetadataItem, ...]:
+    """Return metadata that gRPC core takes.
+
+    Raises
+    ------
+    Internal
+        It would not.
+    """
     try:
         items = tuple(metadata or ())
     except TypeError:

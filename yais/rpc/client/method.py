@@ -11,7 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from yais.errors import Internal, InvalidArgument
-from yais.rpc.completion_queue import MetadataItem, _checked
+from yais.rpc.completion_queue import MetadataItem, checked_metadata
 from yais.rpc.core_channel import WAIT_FOR_READY
 
 __all__ = ["CallMetadata", "CallTimeout", "ClientMethod"]
@@ -114,15 +114,15 @@ class ClientMethod:
         seconds = self.timeout if isinstance(timeout, EllipsisType) else timeout
         return {
             "at": None if seconds is None else time.time() + seconds,
-            "metadata": checked_metadata(metadata) if metadata else (),
+            "metadata": _sendable(metadata) if metadata else (),
             "flags": WAIT_FOR_READY if wait_for_ready else 0,
         }
 
 
-def checked_metadata(metadata: CallMetadata) -> Sequence[MetadataItem]:
+def _sendable(metadata: CallMetadata) -> Sequence[MetadataItem]:
     """Return metadata as pairs that gRPC can send; raise InvalidArgument if they are not."""
     try:
-        return _checked(tuple(metadata.items()) if isinstance(metadata, Mapping) else metadata)
+        return checked_metadata(tuple(metadata.items()) if isinstance(metadata, Mapping) else metadata)
     except Internal as error:
         raise InvalidArgument(f"metadata: {error}") from None
 

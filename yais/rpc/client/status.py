@@ -32,7 +32,7 @@ class Status:
     def error(self) -> YaisError:
         """Return the error for a status that is not OK; its `trailing_metadata` is that of the status."""
         error = error_of(self.code, self.message)
-        vars(error)["trailing_metadata"] = self.trailing_metadata
+        error.trailing_metadata = self.trailing_metadata
         return error
 
     def check(self) -> None:
