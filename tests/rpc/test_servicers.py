@@ -360,7 +360,8 @@ def test_what_a_context_tells():
         assert told["peer"].startswith("ipv4:127.0.0.1:")
         assert 0 < told["left"] < 110
         assert told["active"] is True
-        assert told["identity"] == (None, None, {})
+        assert told["identity"][:2] == (None, None)
+        assert told["identity"][2]["transport_security_type"] == [b"insecure"]
         assert told["code"] is None
         stub.unary_unary(b"")
         assert told["left"] == float("inf")

@@ -37,5 +37,5 @@ def mount_csds(host: ServicerHost) -> None:
 def _require(module: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # protobuf, too, refuses code that was made for a newer one
         raise ImportError(f"{module} cannot be imported ({error}): pip install 'yais[admin]'") from error

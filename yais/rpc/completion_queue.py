@@ -63,8 +63,8 @@ _TEXT = re.compile(r"[ -~]*")
 # trailing metadata and answers more with a status of its own, which hides the one that was sent.
 _MAX_DETAILS = 2048
 
-# Read, and taken out, by core (GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY).
-_COMPRESSION_KEY: str = cygrpc.GRPC_COMPRESSION_REQUEST_ALGORITHM_MD_KEY
+# Read, and taken out, by core. (cygrpc has it too, as bytes or text by its version.)
+_COMPRESSION_KEY = "grpc-internal-encoding-request"
 
 # Deadlines from here on are gRPC's infinite future, which arrives as 2**63 seconds.
 _FOREVER = 2.0**62

@@ -49,8 +49,8 @@ class Transport:
         (`grpc.keepalive_time_ms`). A peer that vanishes without a word would keep its contexts for two
         hours, gRPC's own default.
     keepalive_timeout
-        Time that a peer has to answer; then its connection is closed. The default is gRPC's
-        (`grpc.keepalive_timeout_ms` and `grpc.http2.ping_timeout_ms`, of which the longer counts).
+        Time that a peer has to answer; then its connection is closed (`grpc.keepalive_timeout_ms`, whose
+        default this is, and `grpc.http2.ping_timeout_ms`, by whose default it would take a minute).
     keepalive_without_calls
         Whether connections without calls are asked too, and may themselves ask as often as those with calls
         (`grpc.keepalive_permit_without_calls`).
@@ -142,9 +142,7 @@ class Transport:
         arguments = {
             "grpc.keepalive_time_ms": _milliseconds(self.keepalive) or _FOREVER,
             "grpc.keepalive_timeout_ms": timeout,
-            "grpc.http2.ping_timeout_ms": timeout,
-            # Any number. By default gRPC asks only twice after it has sent something, and never before that.
-            "grpc.http2.max_pings_without_data": 0,
+            "grpc.http2.ping_timeout_ms": timeout,  # alone, the one above does not close a silent connection
             "grpc.keepalive_permit_without_calls": int(self.keepalive_without_calls),
             "grpc.http2.min_ping_interval_without_data_ms": _milliseconds(self.min_ping_interval),
             "grpc.http2.max_ping_strikes": self.max_ping_strikes or 0,  # which is any number
