@@ -21,9 +21,7 @@ def main() -> None:
     service.register("Say", Echo, contexts=100)  # at most 100 in flight: the count is the policy
     server = yais.Server(address)
     server.add(service)
-    server.start()
-    print(f"echo listens on port {server.port}; Ctrl-C ends it", flush=True)
-    server.run()
+    server.run(started=lambda: print(f"echo listens on port {server.port}; Ctrl-C ends it", flush=True))
 
 
 if __name__ == "__main__":

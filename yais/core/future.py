@@ -16,7 +16,7 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 __all__ = ["Future"]
 
@@ -45,7 +45,7 @@ class Future(concurrent.futures.Future[T]):
         self._state = _PENDING
         self._result = None
         self._exception = None
-        self._done_callbacks: list[Callable[[Future[T]], Any]] = []
+        self._done_callbacks: list[Callable[[Any], Any]] = []
         self._blocking: threading.Condition | None = None
 
     if not TYPE_CHECKING:  # To type checkers it stays the attribute it is in the base class.
@@ -129,7 +129,7 @@ class Future(concurrent.futures.Future[T]):
                 self._blocking.notify_all()
         self._run_callbacks()
 
-    def add_done_callback(self, fn: Callable[[Future[T]], Any]) -> None:
+    def add_done_callback(self, fn: Callable[[Self], Any]) -> None:
         """Call `fn(self)` once the future is done. What it raises is logged and goes no further."""
         with self._lock:
             if self._state not in _DONE:
@@ -142,7 +142,7 @@ class Future(concurrent.futures.Future[T]):
         for fn in self._done_callbacks:
             self._run(fn)
 
-    def _run(self, fn: Callable[[Future[T]], Any]) -> None:
+    def _run(self, fn: Callable[[Self], Any]) -> None:
         try:
             fn(self)
         except Exception:

@@ -35,6 +35,10 @@ class Metadata(Mapping[str, str | bytes]):
     def __repr__(self) -> str:
         return f"Metadata({list(self._items)!r})"
 
+    def pairs(self) -> tuple[MetadataItem, ...]:
+        """Return all (key, value) pairs, in the order in which they were sent."""
+        return self._items
+
     def get_all(self, key: str) -> list[str | bytes]:
         """Return all values of a key, in the order in which they were sent."""
         return [value for name, value in self._items if name == key]

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from yais.core.thread_pool import ThreadPool
+from yais.core.timer import Timer
 
 __all__ = ["Resources"]
 
@@ -25,13 +26,13 @@ class Resources:
         """Give everything back. Called once, after the last call.
 
         The default closes, last made first, every attribute that has a `close` method, so that pools held
-        as attributes need no code here; a `ThreadPool` gets a second to finish. What one of them raises
-        does not keep the others open.
+        as attributes need no code here; a `ThreadPool` or `Timer` gets a second to finish. What one of them
+        raises does not keep the others open.
         """
         with ExitStack() as stack:
             for value in vars(self).values():
                 close: Any = getattr(value, "close", None)
-                if isinstance(value, ThreadPool):
+                if isinstance(value, ThreadPool | Timer):
                     stack.callback(close, timeout=1.0)
                 elif callable(close):
                     stack.callback(close)

@@ -323,11 +323,16 @@ class Server:
         """Block until the server is stopped or `timeout` seconds are over; return whether it is."""
         return self._stopped.wait(timeout)
 
-    def run(self) -> None:
+    def run(self, *, started: Callable[[], object] | None = None) -> None:
         """Serve until SIGTERM or SIGINT, then drain and stop; or until another thread calls `stop`.
 
         The first signal drains within the grace period; a second one cancels what is still running.
         Afterwards the handlers that were there before are in place again.
+
+        Parameters
+        ----------
+        started
+            Called once the server takes calls and signals end it as above: to print its port, for example.
 
         Raises
         ------
@@ -336,10 +341,12 @@ class Server:
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("run was called on another thread than the main one, which alone gets signals")
-        if self._core is None:
-            self.start()
         with Signals() as signals:
             self._signals = signals
+            if self._core is None:
+                self.start()
+            if started is not None:
+                started()
             if self._stopped.is_set() or not signals.wait():
                 return
             second = threading.Thread(target=self._heed_second, args=(signals,), name="yais-signals")

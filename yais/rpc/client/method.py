@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from yais.errors import Internal, InvalidArgument
 from yais.rpc.completion_queue import MetadataItem, checked_metadata
 from yais.rpc.core_channel import WAIT_FOR_READY
+from yais.rpc.metadata import Metadata
 
 __all__ = ["CallMetadata", "CallTimeout", "ClientMethod"]
 
@@ -121,8 +122,16 @@ class ClientMethod:
 
 def _sendable(metadata: CallMetadata) -> Sequence[MetadataItem]:
     """Return metadata as pairs that gRPC can send; raise InvalidArgument if they are not."""
+    pairs: Sequence[MetadataItem]
+    match metadata:
+        case Metadata():
+            pairs = metadata.pairs()
+        case Mapping():
+            pairs = tuple(metadata.items())
+        case _:
+            pairs = metadata
     try:
-        return checked_metadata(tuple(metadata.items()) if isinstance(metadata, Mapping) else metadata)
+        return checked_metadata(pairs)
     except Internal as error:
         raise InvalidArgument(f"metadata: {error}") from None
 
