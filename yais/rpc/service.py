@@ -74,7 +74,7 @@ class Service:
             The class, of the kind that fits the RPC; an instance is made for each call.
         contexts
             RPCs of this kind in flight at most, per executor thread. Further calls wait in gRPC core,
-            which holds up to 1,000 of them for at most 30 s (its defaults).
+            which holds up to 3,000 of them for at most 30 s (`Transport`).
         executor
             Name of the executor to serve it (`Server.add_executor`); the server's default one without.
         deserialize, serialize
