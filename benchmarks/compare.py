@@ -1,5 +1,7 @@
 """Compare yais with bare grpcio, side by side: the same load on each server in turn, over several rounds.
 
+This is the inference server and a unary echo; benchmarks/rpc.py compares every kind of RPC.
+
 Tables go to stdout as markdown, progress to stderr. See benchmarks/README.md for the method.
 """
 
@@ -12,27 +14,29 @@ import signal
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import generators
 from benchmarks.processes import ROOT, BenchmarkError
 from benchmarks.report import Case, Results, figures, machine, ratios
-from benchmarks.servers import SERVERS, serving
+from benchmarks.servers import servers_of, serving
 from benchmarks.workloads import WORKLOADS, Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from benchmarks.servers import Running
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, from the command line."""
+    """What to measure, from the command line; without `concurrency`, the workloads' own is taken."""
 
     rounds: int
     seconds: float
-    concurrency: list[int]
+    concurrency: list[int] | None
     workloads: list[Workload]
     load: str
     models: Path
@@ -54,12 +58,17 @@ def measure(plan: Plan, workload: Workload, concurrency: int, server: Running) -
     return generate(server, workload, concurrency, plan.seconds, plan.load_cpu)
 
 
+def levels(plan: Plan, workload: Workload) -> tuple[int, ...]:
+    """Return how many requests are to be in flight, in the measurements of a workload."""
+    return tuple(plan.concurrency or workload.concurrency)
+
+
 def visit(plan: Plan, workload: Workload, name: str, results: Results) -> None:
     """Start one server, measure it at every concurrency, and stop it."""
     with serving(name, workload, plan.models, plan.environment, plan.server_cpu) as server:
         # So that what a server does only once (allocate, specialise, start threads) is not measured.
-        generators.own(server, workload, max(plan.concurrency), 0.5, plan.load_cpu)
-        for concurrency in plan.concurrency:
+        generators.own(server, workload, max(levels(plan, workload)), 0.5, plan.load_cpu)
+        for concurrency in levels(plan, workload):
             one = measure(plan, workload, concurrency, server)
             results[Case(workload.name, concurrency, name)].append(one)
             say(
@@ -73,15 +82,16 @@ def run(plan: Plan) -> Results:
     results: Results = {
         Case(workload.name, concurrency, server): []
         for workload in plan.workloads
-        for concurrency in plan.concurrency
-        for server in SERVERS
+        for concurrency in levels(plan, workload)
+        for server in servers_of(workload)
     }
     for turn in range(plan.rounds):
         say(f"round {turn + 1} of {plan.rounds}")
-        # A server measured first in one round is measured later in the next.
-        order = [SERVERS[(turn + index) % len(SERVERS)] for index in range(len(SERVERS))]
         for workload in plan.workloads:
-            for name in order:
+            # A server measured first in one round is measured last in the next.
+            names = servers_of(workload)
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
                 try:
                     visit(plan, workload, name, results)
                 except BenchmarkError as error:
@@ -98,17 +108,17 @@ def write_json(plan: Plan, command: str, results: Results) -> None:
     plan.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def parse() -> Plan:
+def parse(description: str | None, defaults: Mapping[str, Any]) -> Plan:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="measured time for each figure")
-    parser.add_argument("--concurrency", default="1,8,32", help="requests in flight, comma-separated")
-    parser.add_argument("--workload", default="simple,echo", help=f"of {', '.join(WORKLOADS)}")
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, help="measured time for each figure")
+    parser.add_argument("--concurrency", help="requests in flight, comma-separated, for every workload")
+    parser.add_argument("--workload", help=f"of {', '.join(WORKLOADS)}")
     parser.add_argument(
         "--load",
         choices=("perf_analyzer", "own"),
-        help="load generator for `simple` (default: perf_analyzer if fetched, else own); echo always has own",
+        help="load generator for `simple` (default: perf_analyzer if fetched, else own); others have own",
     )
     parser.add_argument("--models", type=Path, default=ROOT / "examples" / "models")
     parser.add_argument(
@@ -116,6 +126,7 @@ def parse() -> Plan:
     )
     parser.add_argument("--pin", action="store_true", help="servers on core 0, load generators on core 1")
     parser.add_argument("--json", type=Path, help="write every measurement to this file")
+    parser.set_defaults(**defaults)
     options = parser.parse_args()
     names = options.workload.split(",")
     if unknown := set(names) - set(WORKLOADS):
@@ -125,7 +136,7 @@ def parse() -> Plan:
     return Plan(
         rounds=options.rounds,
         seconds=options.seconds,
-        concurrency=[int(number) for number in options.concurrency.split(",")],
+        concurrency=[int(each) for each in options.concurrency.split(",")] if options.concurrency else None,
         workloads=[WORKLOADS[name] for name in names],
         load=options.load or ("perf_analyzer" if generators.has_perf_analyzer() else "own"),
         models=options.models,
@@ -140,11 +151,11 @@ def _terminate(*_: object) -> None:
     raise SystemExit(143)
 
 
-def main() -> int:
-    """Measure and print."""
+def main(description: str | None, tables: Sequence[Callable[[Results], str]], **defaults: str | float) -> int:
+    """Measure and print: the program, also of benchmarks/rpc.py, with the defaults of its options."""
     signal.signal(signal.SIGTERM, _terminate)
-    plan = parse()
-    command = shlex.join(["python", "benchmarks/compare.py", *sys.argv[1:]])
+    plan = parse(description, defaults)
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     try:
         results = run(plan)
     except KeyboardInterrupt:
@@ -153,11 +164,11 @@ def main() -> int:
     if not results:
         say("nothing could be measured")
         return 1
-    print(f"{machine()}; load for simple: {plan.load}\n\n    {command}\n")
-    print(figures(results), ratios(results), sep="\n\n")
+    print(f"{machine()}\n\n    {command}\n")
+    print(*(each(results) for each in tables), sep="\n\n")
     write_json(plan, command, results)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, (figures, ratios), rounds=5, seconds=4.0, workload="simple,echo"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,13 @@ SPARE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """One server under one load: requests/s, latencies in µs, CPU µs of the server for each request."""
+    """One server under one load: requests/s, latencies in µs, CPU µs of server and load for each request."""
 
     rate: float
     p50: float
     p99: float
     server_cpu: float
+    load_cpu: float
 
 
 def own(
@@ -44,7 +46,7 @@ def own(
     command += ["--target", server.target, "--server-pid", str(server.pid)]
     command += ["--concurrency", str(concurrency), "--seconds", str(seconds)]
     result = json.loads(output_of(command, seconds + SPARE_SECONDS, cpu))
-    return Measurement(result["rate"], result["p50"], result["p99"], result["server_cpu"])
+    return Measurement(**{field.name: result[field.name] for field in fields(Measurement)})
 
 
 def perf_analyzer(
@@ -59,10 +61,10 @@ def perf_analyzer(
         # out a noisy machine here, so three windows are taken as they are.
         command += ["-p", str(max(100, round(seconds * 1000 / WINDOWS))), "-r", str(WINDOWS), "-s", "1000"]
         command += ["-f", str(table)]
-        requests, used = _inferences(server.target, workload.name), cpu_seconds(server.pid)
+        requests, used, own = _inferences(server.target, workload.name), cpu_seconds(server.pid), _children()
         output_of(command, seconds + SPARE_SECONDS, cpu)
         requests = _inferences(server.target, workload.name) - requests
-        used = cpu_seconds(server.pid) - used
+        used, own = cpu_seconds(server.pid) - used, _children() - own
         if not table.exists() or not requests:
             raise BenchmarkError("perf_analyzer measured nothing")
         with table.open(newline="", encoding="utf-8") as lines:
@@ -74,7 +76,14 @@ def perf_analyzer(
         p50=float(row["p50 latency"]),
         p99=float(row["p99 latency"]),
         server_cpu=used * 1e6 / requests,
+        load_cpu=own * 1e6 / requests,
     )
+
+
+def _children() -> float:
+    """Return the CPU time of the child processes that have ended, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def has_perf_analyzer() -> bool:

@@ -1,7 +1,8 @@
-"""A closed-loop load generator for unary calls: C requests in flight, each answer starts the next one.
+"""A closed-loop load generator: C requests in flight, each answer starts the next one.
 
-It prints one JSON object: requests, seconds, requests/s, p50 and p99 in µs, and with --server-pid the CPU
-time the server spent on each request.
+It prints one JSON object: requests, seconds, requests/s, p50 and p99 in µs, the CPU time that the generator
+itself and, with --server-pid, the server spent on each request. Of workloads of streams C are open, and what
+is counted are answers.
 """
 
 # Measured on 2 cores against a minimal completion-queue echo server, one process, requests/s at 1 / 8 / 32
@@ -35,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # after the environment it reads
 
 from benchmarks.cpu_time import cpu_seconds
+from benchmarks.stream_loops import PingPong, Replies
 from benchmarks.workloads import WORKLOADS, Workload
 
 
@@ -47,10 +49,11 @@ class Result:
     rate: float
     p50: float
     p99: float
+    load_cpu: float
     server_cpu: float | None
 
 
-class Loop:
+class Unary:
     """Calls in flight on one channel, driven by one thread."""
 
     def __init__(self, target: str, workload: Workload) -> None:
@@ -91,8 +94,8 @@ class Loop:
         if not all(part in answer for part in self._expected):
             raise SystemExit(f"the server's answer is wrong: {answer!r}")
 
-    def run(self, seconds: float) -> list[float]:
-        """Keep the calls in flight for a while; return the latencies of those that ended, in seconds."""
+    def run(self, seconds: float) -> tuple[int, list[float]]:
+        """Go on for a while; return how many calls ended, and how long each took, in seconds."""
         latencies = []
         end = time.perf_counter() + seconds
         now = 0.0
@@ -101,7 +104,7 @@ class Loop:
             now = time.perf_counter()
             latencies.append(now - event.tag)
             self.start()
-        return latencies
+        return len(latencies), latencies
 
     def drain(self) -> None:
         """Wait for the calls in flight."""
@@ -109,25 +112,30 @@ class Loop:
             self.finish()
 
 
+LOOPS: dict[str, type[Any]] = {"unary": Unary, "ping-pong": PingPong, "replies": Replies}
+
+
 def measure(
     target: str, workload: Workload, concurrency: int, warmup: float, seconds: float, server_pid: int | None
 ) -> Result:
     """Load a server, first for a warm-up that does not count."""
-    loop = Loop(target, workload)
+    loop = LOOPS[workload.kind](target, workload)
     loop.check()
     for _ in range(concurrency):
         loop.start()
     loop.run(warmup)
     cpu = cpu_seconds(server_pid) if server_pid else 0.0
-    begin = time.perf_counter()
-    latencies = loop.run(seconds)
-    elapsed = time.perf_counter() - begin
-    cpu = (cpu_seconds(server_pid) - cpu if server_pid else 0.0) * 1e6 / len(latencies)
+    begin, own = time.perf_counter(), time.process_time()
+    count, latencies = loop.run(seconds)
+    elapsed, own = time.perf_counter() - begin, time.process_time() - own
+    cpu = cpu_seconds(server_pid) - cpu if server_pid else 0.0
+    if not latencies:
+        raise SystemExit(f"nothing ended within {seconds} s")
     loop.drain()
     latencies.sort()
     p50, p99 = (latencies[int(len(latencies) * quantile)] * 1e6 for quantile in (0.50, 0.99))
-    rate = len(latencies) / elapsed
-    return Result(len(latencies), elapsed, rate, p50, p99, cpu if server_pid else None)
+    server = cpu * 1e6 / count if server_pid else None
+    return Result(count, elapsed, count / elapsed, p50, p99, own * 1e6 / count, server)
 
 
 def main() -> None:

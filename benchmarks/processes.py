@@ -98,11 +98,14 @@ def wait_until_ready(process: subprocess.Popen[str], target: str, workload: Work
     give_up = time.monotonic() + START_SECONDS
     options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)]
     with grpc.insecure_channel(target, options=options) as channel:
-        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(workload.method)
+        # This kind of call fits every kind of RPC; one answer is enough.
+        call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(workload.method)
         while True:
             reason = "no answer"
             try:
-                answer = call(workload.request, timeout=0.5, wait_for_ready=True)
+                answers = call(iter([workload.request]), timeout=0.5, wait_for_ready=True)
+                answer = next(answers)
+                answers.cancel()
             except grpc.RpcError as error:
                 reason = str(error.details())
             else:

@@ -40,7 +40,7 @@ def medians(rounds: Sequence[Measurement]) -> Measurement:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
     """Return a markdown table whose first columns are words and whose others are numbers."""
     rule = ["---"] * words + ["--:"] * (len(head) - words)
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows))
@@ -55,7 +55,7 @@ def figures(results: Results) -> str:
         row = [case.workload, str(case.concurrency), case.server, *(f"{number:.0f}" for number in numbers)]
         rows.append([*row, str(len(rounds))])
     head = ("workload", "in flight", "server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "rounds")
-    return _table(head, rows, words=3)
+    return table(head, rows, words=3)
 
 
 def ratios(results: Results) -> str:
@@ -77,7 +77,7 @@ def ratios(results: Results) -> str:
     head = ["workload", "in flight"]
     for peer in ("grpc.aio", "sync"):
         head += [f"yais : {peer}, requests/s", f"yais : {peer}, p50"]
-    return _table(head, rows, words=2)
+    return table(head, rows, words=2)
 
 
 def _peers_grpcio() -> str:

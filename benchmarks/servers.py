@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 PEERS_PYTHON = ROOT / "benchmarks" / ".venvs" / "peers" / "bin" / "python"
 SYNC, AIO, YAIS = "grpcio sync", "grpc.aio + uvloop", "yais"
 SERVERS = (SYNC, AIO, YAIS)
+FORMS = {
+    "ping-pong": {
+        YAIS: "bidirectional",
+        "yais, StreamingContext": "callbacks",
+        "yais, asyncio": "asyncio",
+    },
+    "replies": {YAIS: "generator", "yais, asyncio": "asyncio"},
+}
+"""How a workload of streams can be written with yais: name of the server, and what the program calls it."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,11 @@ class Running:
 
     target: str
     pid: int
+
+
+def servers_of(workload: Workload) -> list[str]:
+    """Return the names of the servers of a workload."""
+    return list(dict.fromkeys((*SERVERS, *FORMS.get(workload.name, ()))))
 
 
 def _existing(path: Path, otherwise: str) -> str:
@@ -39,12 +53,17 @@ def _existing(path: Path, otherwise: str) -> str:
 
 def _command(server: str, workload: str, port: int, models: Path) -> list[str]:
     """Return the command that serves a workload; `models` is a repository with the add/sub model alone."""
-    if server != YAIS:
+    streams = FORMS.get(workload, {})
+    if server in {SYNC, AIO}:
         module = "sync_server" if server == SYNC else "aio_server"
         command = [_existing(PEERS_PYTHON, "run benchmarks/make-peers"), "-m", f"benchmarks.peers.{module}"]
-        command += ["--port", str(port), "--service", "echo" if workload == "echo" else "kserve"]
+        service = "kserve" if workload == "simple" else "streams" if streams else "echo"
+        command += ["--port", str(port), "--service", service]
         return [*command, "--model", str(models / "simple" / "1" / "model.onnx")]
-    if workload == "echo":
+    if streams:
+        script = ROOT / "benchmarks" / "stream_server.py"
+        return [sys.executable, str(script), "--port", str(port), "--form", streams[server]]
+    if workload != "simple":
         script = ROOT / "examples" / "01_basic_grpc" / "server.py"
         return [sys.executable, _existing(script, "yais has no echo server yet"), "--port", str(port)]
     program = Path(sys.executable).with_name("yais")

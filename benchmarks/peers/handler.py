@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,16 +21,20 @@ MODEL = ROOT / "examples" / "models" / "simple" / "1" / "model.onnx"
 NAME, VERSION, WIDTH = "simple", "1", 16
 
 
-def echo_messages() -> Any:
-    """Return the generated module of the echo example, which stands beside the example's server."""
-    sys.path.append(str(ROOT / "examples" / "01_basic_grpc"))
-    return importlib.import_module("echo_pb2")
-
-
 def generic_handler(service: str, method: str, behavior: Any, request: Any, reply: Any) -> Any:
     """Return what a grpcio server needs to serve one unary method."""
     handler = grpc.unary_unary_rpc_method_handler(behavior, request.FromString, reply.SerializeToString)
     return grpc.method_handlers_generic_handler(service, {method: handler})
+
+
+def stream_handlers(ping_pong: Any, replies: Any, messages: Any) -> Any:
+    """Return what a grpcio server needs to serve the two methods of the stream workloads."""
+    codec = messages.EchoRequest.FromString, messages.EchoReply.SerializeToString
+    handlers = {
+        "PingPong": grpc.stream_stream_rpc_method_handler(ping_pong, *codec),
+        "Replies": grpc.unary_stream_rpc_method_handler(replies, *codec),
+    }
+    return grpc.method_handlers_generic_handler("yais.benchmarks.Streams", handlers)
 
 
 class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated, untyped

@@ -21,7 +21,7 @@ class Options:
 def parse() -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--service", choices=("kserve", "echo"), required=True)
+    parser.add_argument("--service", choices=("kserve", "echo", "streams"), required=True)
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--model", type=Path, default=MODEL, help="the add/sub model (kserve only)")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Bare grpcio, the synchronous server with a thread pool of eight."""
+"""Bare grpcio, the synchronous server with a pool of eight threads, or of one for each stream."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from benchmarks.peers.handler import KServe, echo_messages, generic_handler
+from benchmarks.echo_messages import echo_messages
+from benchmarks.peers.handler import KServe, generic_handler, stream_handlers
 from benchmarks.peers.options import Options, parse
 
 THREADS = 8
+STREAMS = 40  # a stream keeps its thread
 
 
 def add_echo(server: grpc.Server) -> None:
@@ -25,13 +27,30 @@ def add_echo(server: grpc.Server) -> None:
     server.add_generic_rpc_handlers((handler,))
 
 
+def add_streams(server: grpc.Server) -> None:
+    """Mount the service of the stream workloads."""
+    messages = echo_messages()
+
+    def ping_pong(requests: Any, context: Any) -> Any:  # noqa: ARG001
+        for request in requests:
+            yield messages.EchoReply(text=request.text)
+
+    def replies(request: Any, context: Any) -> Any:  # noqa: ARG001
+        for _ in range(int(request.text.partition(" ")[0])):
+            yield messages.EchoReply(text=request.text)
+
+    server.add_generic_rpc_handlers((stream_handlers(ping_pong, replies, messages),))
+
+
 def main(options: Options) -> None:
     """Serve until killed."""
-    server = grpc.server(ThreadPoolExecutor(THREADS))
+    server = grpc.server(ThreadPoolExecutor(STREAMS if options.service == "streams" else THREADS))
     if options.service == "kserve":
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServe(options.model), server)
-    else:
+    elif options.service == "echo":
         add_echo(server)
+    else:
+        add_streams(server)
     port = server.add_insecure_port(f"127.0.0.1:{options.port}")
     server.start()
     print("ready", port, flush=True)
