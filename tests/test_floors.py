@@ -60,6 +60,7 @@ NOT_WITH_YAIS = {
     "click",
     "tensorrt",
     "opentelemetry",
+    "uvloop",
 }
 """What `import yais` must not bring with it."""
 

@@ -46,8 +46,9 @@ class RequestIterator(AsyncIterator[RequestT], Generic[RequestT]):
         return taken
 
     def end(self) -> None:
-        """Say that there are no more."""
-        self._schedule(self._queue.put_nowait, _END)
+        """Say that there are no more. From any thread."""
+        if not self._closed:
+            self._schedule(self._queue.put_nowait, _END)
 
     def close(self) -> None:
         """Take no more: whoever read has ended. From any thread."""

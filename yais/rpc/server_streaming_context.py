@@ -71,9 +71,12 @@ class ServerStreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
                 if reply is _END:
                     self._settle(None)
                     return
-                self._stream.write(reply)
+                self._stream.answer(reply, now=True)
         except BaseException as error:
             self._settle(error)
+        else:
+            if not self._stream.connected:  # finished by somebody else
+                self._settle(None)
 
     def _settle(self, error: BaseException | None) -> None:
         with contextlib.suppress(concurrent.futures.InvalidStateError):  # cancelled with the call

@@ -6,19 +6,20 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import InvalidStateError
+from typing import Any, Generic, TypeVar
 
 from yais.core.clock import Deadline
 from yais.core.dispatcher import current_dispatcher
 from yais.core.future import Future
 from yais.errors import Code, Internal, status_of
-from yais.rpc.completion_queue import NO_COMPRESS, MetadataItem, ServerCall
+from yais.rpc.completion_queue import NO_COMPRESS, MetadataItem, ServerCall, checked_metadata
 from yais.rpc.executor import Executor
 from yais.rpc.method import Method
-from yais.rpc.stream_state import Operations, Status, StreamState
+from yais.rpc.stream_state import Status, StreamState
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "StreamOwner"]
 
 _log = logging.getLogger("yais.rpc")
 
@@ -29,13 +30,14 @@ _Message = tuple[bytes, int]  # and its flags
 _ids = itertools.count(1)
 
 
-class StreamOwner(Protocol):
-    """Whom a stream tells what happens to it."""
+class StreamOwner:
+    """Whom a stream tells what happens to it. This one does not care."""
 
     trailing_metadata: list[MetadataItem]
 
     def headers(self) -> Sequence[MetadataItem]:
         """Return the initial metadata to send. Any thread."""
+        return ()
 
     def received(self, message: bytes | None) -> None:
         """Deliver a request, or that there are no more; `Stream.consumed` must follow. Executor's thread."""
@@ -51,6 +53,10 @@ class StreamOwner(Protocol):
 
     def over(self) -> None:
         """Learn that nothing is under way any more, once. Executor's thread."""
+
+
+_NOBODY = StreamOwner()
+"""The owner of a stream that is over: a handle keeps nothing else alive."""
 
 
 class Stream(Generic[ReplyT]):
@@ -79,9 +85,11 @@ class Stream(Generic[ReplyT]):
         self._executor = executor
         self._state = state
         self._owner = owner
-        self._headers_sent = self._headers_refused = False
+        self._headers: Sequence[MetadataItem] | None = None  # once they are fixed
+        self._headers_sent = False
         self._lock = threading.Lock()
         self._waiting: list[Future[None]] = []  # writers, for room or for the end
+        self._when_deaf: Callable[[], None] | None = None
         self._told = False
         self.code = Code.CANCELLED  # what the status says, once it is on its way
 
@@ -102,8 +110,8 @@ class Stream(Generic[ReplyT]):
         """Send an answer after those before it; return whether it was taken.
 
         One answer is on its way at a time, and a bounded number waits (`max_unsent` of the context's class).
-        Without room, this waits until there is some, except on the executor's own thread, which must not
-        wait for itself: there it returns False at once.
+        Without room, this waits until there is some, except on an executor's thread, which must not wait
+        for itself or for another one that waits for it: there it returns False at once.
 
         Parameters
         ----------
@@ -121,12 +129,13 @@ class Stream(Generic[ReplyT]):
         Raises
         ------
         Internal
-            The answer cannot be encoded: it is not what the RPC replies with. The stream stays open.
+            The answer cannot be encoded: it is not what the RPC replies with. Or it is the first one, and
+            the initial metadata cannot be sent. The stream stays open.
         """
         message = self._encoded(reply, compress)
         deadline = Deadline.after(timeout)
         while (room := self._offer(message)) is not None:
-            if current_dispatcher() is self._executor or not room.wait(deadline.remaining()):
+            if current_dispatcher() is not None or not room.wait(deadline.remaining()):
                 return self._withdraw(room)
             if not self.connected:
                 return False
@@ -162,8 +171,7 @@ class Stream(Generic[ReplyT]):
     def fail(self, error: BaseException) -> bool:
         """End the stream with the status of an error, at once; return whether it had no end yet."""
         first = self._finish(Status(*status_of(error)), at_once=True)
-        if first:
-            self._owner.abandon()
+        self._owner.abandon()
         return first
 
     def cancel(self) -> bool:
@@ -200,6 +208,12 @@ class Stream(Generic[ReplyT]):
         """Watch the call for its end."""
         self._call.receive_close(self._on_close)
 
+    def when_deaf(self, function: Callable[[], None]) -> None:
+        """Call a function once the stream is to end without its other requests, on any thread."""
+        self._when_deaf = function
+        if self._state.deaf:
+            function()
+
     def acquire(self) -> None:
         """Begin to hold."""
         with self._lock:
@@ -217,18 +231,26 @@ class Stream(Generic[ReplyT]):
             self._state.consumed()
             self._advance()
 
-    def answer(self, reply: ReplyT) -> None:
-        """Take an answer whether or not there is room; it goes out at the next `consumed`."""
+    def answer(self, reply: ReplyT, *, now: bool = False) -> None:
+        """Take an answer whether or not there is room; it goes out at the next `consumed`, or `now`."""
         message = self._encoded(reply, compress=True)
         with self._lock:
             self._state.offer(message, always=True)
+            if now:
+                self._advance()
 
     def _encoded(self, reply: ReplyT, compress: bool) -> _Message:
         try:
-            return self._method.encode(reply), 0 if compress else NO_COMPRESS
+            message = self._method.encode(reply)
         except BaseException as error:
             details = f"{self._method.path}: cannot encode the reply: {status_of(error)[1]}"
             raise Internal(details) from error
+        if self._headers is None:
+            try:
+                self._headers = checked_metadata(self._owner.headers())
+            except Internal as error:
+                raise Internal(f"initial metadata: {error}") from None
+        return message, 0 if compress else NO_COMPRESS
 
     def _offer(self, message: _Message) -> Future[None] | None:
         """Take a message: None if taken, else a future that is done when that may have changed."""
@@ -253,6 +275,8 @@ class Stream(Generic[ReplyT]):
             first = self._state.finish(status, at_once=at_once)
             self._advance()
         self._wake()
+        if at_once and self._when_deaf is not None:
+            self._when_deaf()
         return first
 
     def _wake(self) -> None:
@@ -260,30 +284,17 @@ class Stream(Generic[ReplyT]):
             with self._lock:
                 waiting, self._waiting = self._waiting, []
             for future in waiting:
-                if not future.done():
+                with contextlib.suppress(InvalidStateError):  # cancelled with the task that awaited it
                     future.set_result(None)
 
     def _advance(self) -> None:
         """Start what is to start; with the lock held."""
-        operations = self._state.next()
-        try:
-            self._start(operations)
-        except Internal as error:  # headers that cannot be sent: nothing was started
-            _log.error("%s: initial metadata: %s", self._method.path, error)
-            self._headers_sent, self._headers_refused = False, True
-            self._state.sent()
-            if operations.read and self._state.received(message=False):
-                self._state.consumed()
-            self._state.finish(Status(error.code, f"initial metadata: {error}"), at_once=True)
-            self._start(self._state.next())
-
-    def _start(self, operations: Operations[_Message]) -> None:
-        read, write, status = operations
+        read, write, status = self._state.next()
         if status is not None:
             self._end(status, write)
         elif write is not None:
             message, flags = write
-            headers = self._headers()
+            headers = self._unsent_headers()
             if read and self._method.lockstep:
                 self._call.exchange(message, headers=headers, flags=flags, done=self._on_exchange)
                 return
@@ -301,15 +312,15 @@ class Stream(Generic[ReplyT]):
             done=self._on_status_sent if write is None else self._on_last_sent,
             message=message,
             flags=flags,
-            headers=self._headers(),
+            headers=self._unsent_headers(),
             close=False,
         )
 
-    def _headers(self) -> Sequence[MetadataItem] | None:
+    def _unsent_headers(self) -> Sequence[MetadataItem] | None:
         if self._headers_sent:
             return None
         self._headers_sent = True
-        return () if self._headers_refused else self._owner.headers()
+        return self._owner.headers() if self._headers is None else self._headers
 
     # What gRPC tells, on the executor's thread.
 
@@ -338,7 +349,7 @@ class Stream(Generic[ReplyT]):
             self._owner.received(message)
 
     def _deliver_end(self) -> None:
-        if self._state.dead:
+        if self._state.deaf:
             self.consumed()
         else:
             self._owner.received(None)
@@ -373,4 +384,5 @@ class Stream(Generic[ReplyT]):
     def _changed(self) -> None:
         if self._state.over and not self._told:
             self._told = True
-            self._owner.over()
+            owner, self._owner = self._owner, _NOBODY
+            owner.over()

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from yais.rpc.environment import Environment
 from yais.rpc.executor import Executor
 from yais.rpc.interceptor import IncomingCall, Interception
 from yais.rpc.method import Method
-from yais.rpc.stream import Stream
+from yais.rpc.stream import Stream, StreamOwner
 from yais.rpc.stream_context import Pending, StreamContext
 from yais.rpc.stream_state import StreamState
 
@@ -40,7 +41,16 @@ class StreamLifecycle:
         What all calls share.
     """
 
-    __slots__ = ("_call", "_environment", "_executor", "calls", "method")
+    __slots__ = (
+        "_call",
+        "_draining",
+        "_environment",
+        "_executor",
+        "_lock",
+        "_opened",
+        "calls",
+        "method",
+    )
 
     def __init__(self, method: Method, executor: Executor, environment: Environment) -> None:
         self.method = method
@@ -48,6 +58,9 @@ class StreamLifecycle:
         self._executor = executor
         self._environment = environment
         self._call: _StreamCall | None = None
+        self._opened: _StreamCall | None = None  # the same, once its context has been told
+        self._draining = False
+        self._lock = threading.Lock()  # of these two: each call learns of the drain once
         executor.occupy()
 
     @property
@@ -61,8 +74,10 @@ class StreamLifecycle:
             self._executor.vacate()
 
     def drain(self) -> None:
-        """Tell the call in flight, if any, that the server is about to stop. From any thread."""
-        call = self._call
+        """Tell the call in flight, or still to arrive, that the server is about to stop. From any thread."""
+        with self._lock:
+            self._draining = True
+            call = self._opened
         if call is not None:
             call.drain()
 
@@ -76,18 +91,23 @@ class StreamLifecycle:
             self._executor.vacate()
             return
         self.calls += 1
-        self._call = _StreamCall(
+        call = self._call = _StreamCall(
             self.method, ServerCall(event), self._executor, self._environment, self._over
         )
-        self._call.begin()
+        call.begin()
+        with self._lock:
+            self._opened = call
+            draining = self._draining
+        if draining:
+            call.drain()
 
     def _over(self) -> None:
-        self._call = None
+        self._call = self._opened = None
         self.arm()
 
 
-class _StreamCall:
-    """One call: a stream, the context that serves it, and what the context is doing. A `StreamOwner`."""
+class _StreamCall(StreamOwner):
+    """One call: a stream, the context that serves it, and what the context is doing."""
 
     def __init__(
         self,
@@ -154,8 +174,9 @@ class _StreamCall:
 
     def drain(self) -> None:
         """Tell the context that the server is about to stop."""
-        if self._context is not None:
-            self._hook(self._context.on_drain)
+        context = self._context
+        if context is not None:
+            self._hook(context.on_drain)
 
     # What the stream tells.
 
@@ -202,9 +223,10 @@ class _StreamCall:
 
     def over(self) -> None:
         """See `StreamOwner`."""
-        if self._context is not None:
-            self._hook(self._context._over)
-            self._hook(self._context.on_finish)
+        context, self._context = self._context, None  # which refers to the stream, and that to this
+        if context is not None:
+            self._hook(context._over)
+            self._hook(context.on_finish)
         if self._interception is not None:
             self._interception.end(self._code())
         self._ended()
@@ -273,9 +295,9 @@ class _StreamCall:
 
     def _on_beside_done(self, then: Callable[[Any], object], future: concurrent.futures.Future[Any]) -> None:
         self._beside = None
-        self._settle(then, future)
         assert self._context is not None
         self._context._released()
+        self._settle(then, future)
         self.stream.release()
 
     def _settle(self, then: Callable[[Any], object], future: concurrent.futures.Future[Any]) -> None:

@@ -108,6 +108,11 @@ class StreamState(Generic[MessageT]):
         return self.open and len(self._unsent) < self._max_unsent
 
     @property
+    def deaf(self) -> bool:
+        """Whether nothing is delivered any more: dead, or to end at once."""
+        return self.dead or (self._status is not None and self._at_once)
+
+    @property
     def over(self) -> bool:
         """Whether nothing is under way and nothing will be."""
         return self._status_sent and self._closed and not self._reading and not self._writing
@@ -121,7 +126,7 @@ class StreamState(Generic[MessageT]):
         self._reading = False
         if not message or self._single:
             self._no_more = True
-        self._delivering = not (self.dead or (self._status is not None and self._at_once))
+        self._delivering = not self.deaf
         return self._delivering
 
     def offer(self, message: MessageT, *, always: bool = False) -> bool:
@@ -214,6 +219,6 @@ class StreamState(Generic[MessageT]):
             self._reading
             or self._delivering
             or self._no_more
-            or (self._status is not None and self._at_once)
+            or self.deaf
             or len(self._unsent) >= self._max_unsent
         )

@@ -60,6 +60,7 @@ class StreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
         if type(self).execute is StreamingContext.execute:
             return settled(self.on_open(self._stream), lambda _result: None)
         self._requests = RequestIterator(self._schedule)
+        self._stream.when_deaf(self._requests.end)
         answer = self.execute(self._requests)
         if isinstance(answer, AsyncIterable):
             return Pending(self._send_all(answer), self._end, beside=True)
