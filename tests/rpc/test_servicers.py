@@ -564,6 +564,7 @@ def test_a_method_cancels_its_own_call():
 def test_a_method_that_outlives_its_call_stops_no_server():
     may_end, started = threading.Event(), threading.Event()
     outcome = queue.SimpleQueue()
+    before = set(threading.enumerate())
 
     def stubborn(self, requests, context):
         started.set()
@@ -582,7 +583,8 @@ def test_a_method_that_outlives_its_call_stops_no_server():
         may_end.set()
         assert isinstance(outcome.get(timeout=SOON), grpc.RpcError)
         assert call.code() is not grpc.StatusCode.OK
-    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("servicer")])
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("servicer")]
+    eventually(lambda: not any(thread.is_alive() for thread in threads if thread not in before))
     assert outcome.empty()
 
 

@@ -21,22 +21,25 @@ class BaseContext(Generic[RequestT, ReplyT, ResourcesT]):
     """One RPC. Users subclass the kind they need: `Context`, `StreamingContext` and so on.
 
     A fresh instance serves each RPC; its class must be constructible without arguments. How many may be
-    in flight at once is said when the class is registered (`Service.register`).
+    in flight at once is said when the class is registered (`Service.register`). Attributes are yours to
+    make, except that names which begin with "_rpc_" are the framework's.
 
     Attributes
     ----------
     resources
         The server's `Resources`.
+    accepted
+        When this RPC got its context, in nanoseconds of `yais.core.clock.monotonic`.
     """
 
     resources: ResourcesT
-    _compression: str | None = None
-    _call: ServerCall
-    _identity: str | None = None  # given by an interceptor
-    _accepted: int  # moment of arrival, ns of `monotonic`
-    _cancelled = False
-    _initial: list[MetadataItem] | None = None
-    _trailing: list[MetadataItem] | None = None
+    accepted: int
+    _rpc_compression: str | None = None
+    _rpc_call: ServerCall
+    _rpc_identity: str | None = None  # given by an interceptor
+    _rpc_cancelled = False
+    _rpc_initial: list[MetadataItem] | None = None
+    _rpc_trailing: list[MetadataItem] | None = None
 
     def on_start(self) -> None:
         """Run before anything else, on the executor's thread. What it raises ends the RPC."""
@@ -54,21 +57,29 @@ class BaseContext(Generic[RequestT, ReplyT, ResourcesT]):
     @property
     def metadata(self) -> Metadata:
         """What the caller sent beside its requests."""
-        return Metadata(self._call.metadata)
+        return Metadata(self._rpc_call.metadata)
 
     @property
     def initial_metadata(self) -> list[MetadataItem]:
         """Pairs to send before the first answer; append to it before that is sent."""
-        if self._initial is None:
-            self._initial = []
-        return self._initial
+        if self._rpc_initial is None:
+            self._rpc_initial = []
+        return self._rpc_initial
+
+    @initial_metadata.setter
+    def initial_metadata(self, pairs: list[MetadataItem]) -> None:
+        self.initial_metadata[:] = pairs
 
     @property
     def trailing_metadata(self) -> list[MetadataItem]:
         """Pairs to send with the status; append to it before the RPC ends."""
-        if self._trailing is None:
-            self._trailing = []
-        return self._trailing
+        if self._rpc_trailing is None:
+            self._rpc_trailing = []
+        return self._rpc_trailing
+
+    @trailing_metadata.setter
+    def trailing_metadata(self, pairs: list[MetadataItem]) -> None:
+        self.trailing_metadata[:] = pairs
 
     @property
     def compression(self) -> str | None:
@@ -77,39 +88,43 @@ class BaseContext(Generic[RequestT, ReplyT, ResourcesT]):
         "gzip", "deflate", "identity" (not at all), or None for what the server does by default
         (`Transport`). Setting it to anything else raises ValueError.
         """
-        return self._compression
+        return self._rpc_compression
 
     @compression.setter
     def compression(self, algorithm: str | None) -> None:
         if algorithm not in {None, "gzip", "deflate", "identity"}:
             raise ValueError(f"got compression {algorithm!r}, expected 'gzip', 'deflate', 'identity' or None")
-        self._compression = algorithm
+        self._rpc_compression = algorithm
 
     @property
     def peer(self) -> str:
         """Address of the caller in gRPC's notation, such as "ipv4:127.0.0.1:5000"."""
-        return self._call.peer
+        return self._rpc_call.peer
 
     @property
     def identity(self) -> str | None:
         """Who calls: by what an interceptor says, or by its certificate under mutual TLS; None if unknown."""
-        return self._identity or self._call.identity
+        return self._rpc_identity or self._rpc_call.identity
 
     @property
     def deadline(self) -> Deadline:
         """When the caller stops waiting."""
-        return self._call.due
+        return self._rpc_call.due
 
     @property
     def cancelled(self) -> bool:
         """Whether the caller has gone; known when `on_cancel` is called."""
-        return self._cancelled
+        return self._rpc_cancelled
 
     @property
     def elapsed(self) -> float:
         """Seconds since this RPC got its context."""
-        return (monotonic() - self._accepted) / NANOSECONDS
+        return (monotonic() - self.accepted) / NANOSECONDS
 
-    def _headers(self) -> Sequence[MetadataItem]:
-        initial = self._initial or ()
-        return initial if self._compression is None else (compression_header(self._compression), *initial)
+    def _rpc_headers(self) -> Sequence[MetadataItem]:
+        initial = self._rpc_initial or ()
+        return (
+            initial
+            if self._rpc_compression is None
+            else (compression_header(self._rpc_compression), *initial)
+        )

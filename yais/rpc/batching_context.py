@@ -23,9 +23,9 @@ class BatchingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
     """
 
     max_items: int = 1024
-    _items: list[RequestT]
+    _rpc_items: list[RequestT]
 
-    def on_item(self, request: RequestT) -> Answer[None]:
+    def on_item(self, request: RequestT) -> Answer[object]:
         """See a request as it arrives, for a head start on its preparation; the default does nothing.
 
         On the executor's thread, in order. When it returns a future, or is `async def`, the next request is
@@ -44,31 +44,29 @@ class BatchingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no execute method")
 
-    def _opened(self) -> Pending | None:
-        self._items = []
+    def _rpc_opened(self) -> Pending | None:
+        self._rpc_items = []
         return None
 
-    def _request(self, request: RequestT) -> Pending | None:
-        if len(self._items) >= self.max_items:
-            raise ResourceExhausted(
-                f"got more than {self.max_items} requests in one call, expected no more"
-            )
-        self._items.append(request)
+    def _rpc_request(self, request: RequestT) -> Pending | None:
+        if len(self._rpc_items) >= self.max_items:
+            raise ResourceExhausted(f"got more than {self.max_items} requests in one call, expected no more")
+        self._rpc_items.append(request)
         return settled(self.on_item(request), lambda _result: None)
 
-    def _requests_done(self) -> Pending | None:
-        return settled(self.execute(self._items), self._answer)
+    def _rpc_requests_done(self) -> Pending | None:
+        return settled(self.execute(self._rpc_items), self._rpc_answer)
 
-    def _answer(self, answer: Any) -> None:
-        if not self._answers:
-            self._stream.answer(answer)
-        elif not isinstance(answer, Sequence) or len(answer) != len(self._items):
+    def _rpc_answer(self, answer: Any) -> None:
+        if not self._rpc_reply_stream:
+            self._rpc_stream.answer(answer)
+        elif not isinstance(answer, Sequence) or len(answer) != len(self._rpc_items):
             got = len(answer) if isinstance(answer, Sequence) else type(answer).__name__
             raise Internal(
-                f"{type(self).__name__}.execute returned {got} replies, expected {len(self._items)}: "
+                f"{type(self).__name__}.execute returned {got} replies, expected {len(self._rpc_items)}: "
                 "one for each request"
             )
         else:
             for reply in answer:
-                self._stream.answer(reply)
-        self._stream.finish(at_once=True)
+                self._rpc_stream.answer(reply)
+        self._rpc_stream.finish(at_once=True)

@@ -16,26 +16,26 @@ class BidirectionalContext(StreamContext[RequestT, ReplyT, ResourcesT]):
     wants. No two of its methods run at the same time.
     """
 
-    _last = False
+    _rpc_last = False
 
     def execute(self, request: RequestT) -> Answer[ReplyT]:
         """Answer one request, as `Context.execute` does; the next one is read afterwards."""
         raise NotImplementedError(f"{type(self).__name__} has no execute method")
 
-    def on_requests_done(self) -> Answer[None]:
+    def on_requests_done(self) -> Answer[object]:
         """Run when the caller has sent its last request, before the stream ends with OK."""
 
     def finish(self) -> None:
         """Make the answer to the current request the last one; what the caller still sends is dropped."""
-        self._last = True
+        self._rpc_last = True
 
-    def _request(self, request: RequestT) -> Pending | None:
-        return settled(self.execute(request), self._answer)
+    def _rpc_request(self, request: RequestT) -> Pending | None:
+        return settled(self.execute(request), self._rpc_answer)
 
-    def _answer(self, reply: ReplyT) -> None:
-        self._stream.answer(reply)
-        if self._last:
-            self._stream.finish(at_once=True)
+    def _rpc_answer(self, reply: ReplyT) -> None:
+        self._rpc_stream.answer(reply)
+        if self._rpc_last:
+            self._rpc_stream.finish(at_once=True)
 
-    def _requests_done(self) -> Pending | None:
-        return settled(self.on_requests_done(), lambda _result: self._stream.finish())
+    def _rpc_requests_done(self) -> Pending | None:
+        return settled(self.on_requests_done(), lambda _result: self._rpc_stream.finish())

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator
 from typing import Any, ClassVar, Union
 
+from yais.core.clock import NANOSECONDS, monotonic
 from yais.core.future import Future
 from yais.rpc.base_context import ReplyT, RequestT, ResourcesT
 from yais.rpc.stream import Stream
@@ -22,18 +23,21 @@ Replies = Union[
 
 _END: Any = object()
 
+_TURN = NANOSECONDS // 1000
+"""Nanoseconds after which an iterator lets other calls of the executor go on, and its own answers out."""
+
 
 class ServerStreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
     """One request, many answers. Subclass it and write `execute`."""
 
-    _single: ClassVar[bool] = True
-    _replies: Iterator[ReplyT] | None = None
-    _sent: Future[None]
+    _rpc_single: ClassVar[bool] = True
+    _rpc_replies: Iterator[ReplyT] | None = None
+    _rpc_sent: Future[None]
 
     @property
     def stream(self) -> Stream[ReplyT]:
         """Where answers are written by what runs elsewhere."""
-        return self._stream
+        return self._rpc_stream
 
     def execute(self, request: RequestT) -> Replies[ReplyT]:
         """Answer the request, in one of three ways.
@@ -49,40 +53,44 @@ class ServerStreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no execute method")
 
-    def _request(self, request: RequestT) -> Pending | None:
+    def _rpc_request(self, request: RequestT) -> Pending | None:
         answer = self.execute(request)
         if isinstance(answer, concurrent.futures.Future) or inspect.isawaitable(answer):
-            return Pending(answer, lambda _result: self._stream.finish(at_once=True))
+            return Pending(answer, lambda _result: self._rpc_stream.finish(at_once=True))
         if isinstance(answer, AsyncIterable):
-            return Pending(self._send_all(answer), lambda _result: None)
+            return Pending(self._rpc_send_all(answer), lambda _result: None)
         if not isinstance(answer, Iterable):
             raise TypeError(f"execute returned {type(answer).__name__}, expected an iterator of replies")
-        self._replies = iter(answer)
-        self._sent = Future()
-        self._room()
-        return Pending(self._sent, lambda _result: self._stream.finish(at_once=True))
+        self._rpc_replies = iter(answer)
+        self._rpc_sent = Future()
+        self._rpc_room()
+        return Pending(self._rpc_sent, lambda _result: self._rpc_stream.finish(at_once=True))
 
-    def _room(self) -> None:
-        if self._replies is None or self._sent.done():
+    def _rpc_room(self) -> None:
+        if self._rpc_replies is None or self._rpc_sent.done():
             return
+        until = monotonic() + _TURN
         try:
-            while self._stream.room:
-                reply = next(self._replies, _END)
+            while self._rpc_stream.room:
+                reply = next(self._rpc_replies, _END)
                 if reply is _END:
-                    self._settle(None)
+                    self._rpc_settle(None)
                     return
-                self._stream.answer(reply, now=True)
+                self._rpc_stream.answer(reply)
+                if monotonic() > until:
+                    break
         except BaseException as error:
-            self._settle(error)
-        else:
-            if not self._stream.connected:  # finished by somebody else
-                self._settle(None)
+            self._rpc_settle(error)
+            return
+        self._rpc_stream.go_on()
+        if not self._rpc_stream.connected:  # finished by somebody else
+            self._rpc_settle(None)
 
-    def _settle(self, error: BaseException | None) -> None:
+    def _rpc_settle(self, error: BaseException | None) -> None:
         with contextlib.suppress(concurrent.futures.InvalidStateError):  # cancelled with the call
-            self._sent.set_exception(error) if error is not None else self._sent.set_result(None)
+            self._rpc_sent.set_exception(error) if error is not None else self._rpc_sent.set_result(None)
 
-    def _over(self) -> None:
-        close = getattr(self._replies, "close", None)
+    def _rpc_over(self) -> None:
+        close = getattr(self._rpc_replies, "close", None)
         if close is not None:
             close()

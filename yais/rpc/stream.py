@@ -231,13 +231,16 @@ class Stream(Generic[ReplyT]):
             self._state.consumed()
             self._advance()
 
-    def answer(self, reply: ReplyT, *, now: bool = False) -> None:
-        """Take an answer whether or not there is room; it goes out at the next `consumed`, or `now`."""
+    def answer(self, reply: ReplyT) -> None:
+        """Take an answer whether or not there is room; it goes out at the next `consumed` or `go_on`."""
         message = self._encoded(reply, compress=True)
         with self._lock:
             self._state.offer(message, always=True)
-            if now:
-                self._advance()
+
+    def go_on(self) -> None:
+        """Begin to send what was taken."""
+        with self._lock:
+            self._advance()
 
     def _encoded(self, reply: ReplyT, compress: bool) -> _Message:
         try:
@@ -329,7 +332,7 @@ class Stream(Generic[ReplyT]):
             deliver = self._state.received(message=message is not None)
             if not deliver:
                 self._advance()
-        self._go_on(message, deliver)
+        self._pass_on(message, deliver)
 
     def _on_exchange(self, _success: bool, message: bytes | None) -> None:
         with self._lock:
@@ -337,9 +340,9 @@ class Stream(Generic[ReplyT]):
             deliver = self._state.received(message=message is not None)
             if not deliver:
                 self._advance()
-        self._go_on(message, deliver)
+        self._pass_on(message, deliver)
 
-    def _go_on(self, message: bytes | None, deliver: bool) -> None:
+    def _pass_on(self, message: bytes | None, deliver: bool) -> None:
         if not deliver:
             self._changed()
         elif message is None:
@@ -358,8 +361,10 @@ class Stream(Generic[ReplyT]):
         with self._lock:
             self._state.sent()
             self._advance()
-        self._wake()
-        self._owner.room()
+        # Not for every single place: while many are unsent one is on its way, and this will be called again.
+        if self._state.roomy:
+            self._wake()
+            self._owner.room()
         self._changed()
 
     def _on_last_sent(self, event: Any) -> None:

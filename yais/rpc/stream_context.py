@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,10 +40,10 @@ class StreamContext(BaseContext[RequestT, ReplyT, ResourcesT]):
     """
 
     max_unsent: int = 16
-    _single: ClassVar[bool] = False  # one request
-    _answers: bool  # whether the RPC has a stream of answers, rather than one
-    _stream: Stream[ReplyT]
-    _schedule: Callable[..., None]  # a function on the server's asyncio loop
+    _rpc_single: ClassVar[bool] = False  # one request
+    _rpc_reply_stream: bool  # whether the RPC has a stream of answers, rather than one
+    _rpc_stream: Stream[ReplyT]
+    _rpc_schedule: Callable[..., None]  # a function on the server's asyncio loop
 
     def on_drain(self) -> None:
         """Run when the server begins to stop while this RPC is in flight, on the thread that stops it.
@@ -55,40 +54,40 @@ class StreamContext(BaseContext[RequestT, ReplyT, ResourcesT]):
 
     # Called by the life cycle. What they return is awaited before the next message is read.
 
-    def _opened(self) -> Pending | None:
+    def _rpc_opened(self) -> Pending | None:
         return None
 
-    def _request(self, request: RequestT) -> Pending | None:
+    def _rpc_request(self, request: RequestT) -> Pending | None:
         raise NotImplementedError
 
-    def _requests_done(self) -> Pending | None:
+    def _rpc_requests_done(self) -> Pending | None:
         return None
 
-    def _room(self) -> None:
+    def _rpc_room(self) -> None:
         """Go on sending: an answer has gone."""
 
-    def _released(self) -> None:
+    def _rpc_released(self) -> None:
         """Clean up: what ran beside the deliveries is done."""
 
-    def _over(self) -> None:
+    def _rpc_over(self) -> None:
         """Clean up: nothing will be delivered any more."""
 
-    async def _send_all(self, replies: AsyncIterable[ReplyT]) -> None:
+    async def _rpc_send_all(self, replies: AsyncIterable[ReplyT]) -> None:
         """Send what an asynchronous iterator yields, at the pace of the caller, and finish."""
         try:
             async for reply in replies:
-                if not await self._stream.awrite(reply):
+                if not await self._rpc_stream.awrite(reply):
                     return
         finally:
             close = getattr(replies, "aclose", None)
             if close is not None:
                 await close()
-        self._stream.finish(at_once=True)
+        self._rpc_stream.finish(at_once=True)
 
 
 def settled(answer: Any, then: Callable[[Any], object]) -> Pending | None:
     """Call `then` with an answer that is there, or arrange for that."""
-    if isinstance(answer, concurrent.futures.Future) or inspect.isawaitable(answer):
+    if isinstance(answer, concurrent.futures.Future) or hasattr(answer, "__await__"):
         return Pending(answer, then)
     then(answer)
     return None

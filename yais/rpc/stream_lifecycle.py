@@ -133,7 +133,7 @@ class _StreamCall(StreamOwner):
         self._initial_metadata: list[MetadataItem] = []
         state = StreamState[tuple[bytes, int]](
             max_unsent=context_class.max_unsent,
-            single=context_class._single,
+            single=context_class._rpc_single,
             lockstep=method.lockstep,
         )
         self.stream: Stream[Any] = Stream(method, call, executor, state, self)
@@ -160,17 +160,17 @@ class _StreamCall(StreamOwner):
         assert isinstance(context, StreamContext)
         context.resources = self._environment.resources
         if self._interception is not None:
-            context._identity = self._interception.call.identity
-        context._call = self._call
-        context._accepted = self._accepted
-        context._initial = self._initial_metadata
-        context._trailing = self.trailing_metadata
-        context._answers = self._method.reply_stream
-        context._stream = self.stream
-        context._schedule = self._environment.loop.call_soon
+            context._rpc_identity = self._interception.call.identity
+        context._rpc_call = self._call
+        context.accepted = self._accepted
+        context._rpc_initial = self._initial_metadata
+        context._rpc_trailing = self.trailing_metadata
+        context._rpc_reply_stream = self._method.reply_stream
+        context._rpc_stream = self.stream
+        context._rpc_schedule = self._environment.loop.call_soon
         self._context = context
         context.on_start()
-        return context._opened()
+        return context._rpc_opened()
 
     def drain(self) -> None:
         """Tell the context that the server is about to stop."""
@@ -182,7 +182,7 @@ class _StreamCall(StreamOwner):
 
     def headers(self) -> Sequence[MetadataItem]:
         """See `StreamOwner`."""
-        return self._initial_metadata if self._context is None else self._context._headers()
+        return self._initial_metadata if self._context is None else self._context._rpc_headers()
 
     def received(self, message: bytes | None) -> None:
         """See `StreamOwner`."""
@@ -191,22 +191,22 @@ class _StreamCall(StreamOwner):
             self.stream.consumed()
         elif message is not None:
             self._deliver(self._decode_and_serve, message)
-        elif context._single:
+        elif context._rpc_single:
             self._raised(Unimplemented(f"{self._method.path} requires exactly one request message"))
             self.stream.consumed()
         else:
-            self._deliver(self._run, context._requests_done)
+            self._deliver(self._run, context._rpc_requests_done)
 
     def room(self) -> None:
         """See `StreamOwner`."""
         if self._context is not None:
-            self._run(self._context._room)
+            self._run(self._context._rpc_room)
 
     def cancelled(self) -> None:
         """See `StreamOwner`."""
         self._cancelled = True
         if self._context is not None:
-            self._context._cancelled = True
+            self._context._rpc_cancelled = True
         self.abandon()
         if self._context is not None:
             self._hook(self._context.on_cancel)
@@ -225,7 +225,7 @@ class _StreamCall(StreamOwner):
         """See `StreamOwner`."""
         context, self._context = self._context, None  # which refers to the stream, and that to this
         if context is not None:
-            self._hook(context._over)
+            self._hook(context._rpc_over)
             self._hook(context.on_finish)
         if self._interception is not None:
             self._interception.end(self._code())
@@ -247,7 +247,7 @@ class _StreamCall(StreamOwner):
             details = f"{self._method.path}: cannot decode the request: {status_of(error)[1]}"
             raise Internal(details) from error
         assert self._context is not None
-        return self._run(self._context._request, request)
+        return self._run(self._context._rpc_request, request)
 
     def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         if self._interception is None:
@@ -296,7 +296,7 @@ class _StreamCall(StreamOwner):
     def _on_beside_done(self, then: Callable[[Any], object], future: concurrent.futures.Future[Any]) -> None:
         self._beside = None
         assert self._context is not None
-        self._context._released()
+        self._context._rpc_released()
         self._settle(then, future)
         self.stream.release()
 

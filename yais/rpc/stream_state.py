@@ -108,6 +108,11 @@ class StreamState(Generic[MessageT]):
         return self.open and len(self._unsent) < self._max_unsent
 
     @property
+    def roomy(self) -> bool:
+        """Whether there is room for a good many answers: the moment to ask for more of them."""
+        return len(self._unsent) <= self._max_unsent // 2
+
+    @property
     def deaf(self) -> bool:
         """Whether nothing is delivered any more: dead, or to end at once."""
         return self.dead or (self._status is not None and self._at_once)

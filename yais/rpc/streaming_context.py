@@ -26,17 +26,17 @@ class StreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
     @property
     def stream(self) -> Stream[ReplyT]:
         """The answering side."""
-        return self._stream
+        return self._rpc_stream
 
-    def on_open(self, stream: Stream[ReplyT]) -> Answer[None]:  # noqa: ARG002 - for subclasses
+    def on_open(self, stream: Stream[ReplyT]) -> Answer[object]:  # noqa: ARG002 - for subclasses
         """Run when the call has arrived, before its first request is read; the default does nothing."""
         return None
 
-    def on_request(self, request: RequestT, stream: Stream[ReplyT]) -> Answer[None]:
+    def on_request(self, request: RequestT, stream: Stream[ReplyT]) -> Answer[object]:
         """Take one request."""
         raise NotImplementedError(f"{type(self).__name__} has neither an on_request nor an execute method")
 
-    def on_requests_done(self, stream: Stream[ReplyT]) -> Answer[None]:
+    def on_requests_done(self, stream: Stream[ReplyT]) -> Answer[object]:
         """Run when the caller has sent its last request; the default finishes the stream.
 
         With one that does not, the stream stays open until `stream.finish()`.
@@ -49,43 +49,44 @@ class StreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
 
         Write an asynchronous generator: `async for request in requests: yield reply`; or, where the RPC has
         no stream of answers, `async def` that returns the one reply. Requests are read as they are asked
-        for, one ahead, and answers asked for as there is room to send them. The stream ends when this
+        for, a few ahead, and answers asked for as there is room to send them. The stream ends when this
         returns, even if the caller would send more. Cancellation arrives as `asyncio.CancelledError`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no execute method")
 
-    _requests: RequestIterator[RequestT] | None = None
+    _rpc_requests: RequestIterator[RequestT] | None = None
 
-    def _opened(self) -> Pending | None:
+    def _rpc_opened(self) -> Pending | None:
         if type(self).execute is StreamingContext.execute:
-            return settled(self.on_open(self._stream), lambda _result: None)
-        self._requests = RequestIterator(self._schedule)
-        self._stream.when_deaf(self._requests.end)
-        answer = self.execute(self._requests)
+            return settled(self.on_open(self._rpc_stream), lambda _result: None)
+        self._rpc_requests = RequestIterator(self._rpc_schedule)
+        self._rpc_stream.when_deaf(self._rpc_requests.end)
+        answer = self.execute(self._rpc_requests)
         if isinstance(answer, AsyncIterable):
-            return Pending(self._send_all(answer), self._end, beside=True)
+            return Pending(self._rpc_send_all(answer), self._rpc_end, beside=True)
         if inspect.isawaitable(answer):
-            return Pending(answer, self._answer, beside=True)
+            return Pending(answer, self._rpc_answer, beside=True)
         raise TypeError(f"execute returned {type(answer).__name__}, expected an asynchronous generator")
 
-    def _answer(self, reply: Any) -> None:
-        self._stream.answer(reply)
-        self._stream.finish(at_once=True)
+    def _rpc_answer(self, reply: Any) -> None:
+        self._rpc_stream.answer(reply)
+        self._rpc_stream.finish(at_once=True)
 
-    def _end(self, _result: Any) -> None:
-        self._stream.finish(at_once=True)
+    def _rpc_end(self, _result: Any) -> None:
+        self._rpc_stream.finish(at_once=True)
 
-    def _request(self, request: RequestT) -> Pending | None:
-        if self._requests is None:
-            return settled(self.on_request(request, self._stream), lambda _result: None)
-        return Pending(self._requests.put(request), lambda _result: None)
+    def _rpc_request(self, request: RequestT) -> Pending | None:
+        if self._rpc_requests is None:
+            return settled(self.on_request(request, self._rpc_stream), lambda _result: None)
+        room = self._rpc_requests.put(request)
+        return None if room is None else Pending(room, lambda _result: None)
 
-    def _requests_done(self) -> Pending | None:
-        if self._requests is None:
-            return settled(self.on_requests_done(self._stream), lambda _result: None)
-        self._requests.end()
+    def _rpc_requests_done(self) -> Pending | None:
+        if self._rpc_requests is None:
+            return settled(self.on_requests_done(self._rpc_stream), lambda _result: None)
+        self._rpc_requests.end()
         return None
 
-    def _released(self) -> None:
-        if self._requests is not None:
-            self._requests.close()
+    def _rpc_released(self) -> None:
+        if self._rpc_requests is not None:
+            self._rpc_requests.close()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -157,7 +156,7 @@ class UnaryLifecycle:
             self._answer(answer)
         elif isinstance(answer, concurrent.futures.Future):
             self._await(answer)
-        elif inspect.isawaitable(answer):
+        elif hasattr(answer, "__await__"):
             self._await_on_loop(answer)
         else:
             self._answer(answer)
@@ -166,11 +165,11 @@ class UnaryLifecycle:
         context = self.method.context()
         assert isinstance(context, Context)
         context.resources = self._resources
-        context._call = call
-        context._accepted = self._accepted
+        context._rpc_call = call
+        context.accepted = self._accepted
         if self._interception is not None:
-            context._identity = self._interception.call.identity
-            context._trailing = self._interception.call.trailing_metadata
+            context._rpc_identity = self._interception.call.identity
+            context._rpc_trailing = self._interception.call.trailing_metadata
         self._context = context
         if self._start_hook:
             context.on_start()
@@ -204,7 +203,7 @@ class UnaryLifecycle:
         if cancelled and not self._settled:
             context = self._context
             assert context is not None and self._awaited is not None
-            context._cancelled = True
+            context._rpc_cancelled = True
             try:
                 self._awaited.cancel()
             except BaseException:
@@ -241,7 +240,12 @@ class UnaryLifecycle:
         assert context is not None
         with self._lock:
             self._settled = True
-            if self._close_started or context._trailing or context._initial or context._compression:
+            if (
+                self._close_started
+                or context._rpc_trailing
+                or context._rpc_initial
+                or context._rpc_compression
+            ):
                 self._send_status(Code.OK, "", message)
             else:
                 self._code = Code.OK
@@ -263,7 +267,7 @@ class UnaryLifecycle:
         trailing: Sequence[MetadataItem] | None = None
         self._code = code
         if context is not None:
-            trailing = context._trailing
+            trailing = context._rpc_trailing
         elif self._interception is not None:
             trailing = self._interception.call.trailing_metadata
         self._live_call().finish(
@@ -272,7 +276,7 @@ class UnaryLifecycle:
             trailing or (),
             done=self._on_finished,
             message=message,
-            headers=() if context is None else context._headers(),
+            headers=() if context is None else context._rpc_headers(),
             close=not self._close_started,
         )
 

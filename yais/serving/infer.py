@@ -67,7 +67,7 @@ class InferContext(Context[InferMessage, InferResponse, ServingResources]):
             message.id,
             form.parameters,
             self.deadline,
-            self._accepted,
+            self.accepted,
             form if message.repeats else None,
         )
         future = loaded.model.submit(request)
