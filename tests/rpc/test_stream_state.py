@@ -266,7 +266,7 @@ class StreamMachine(RuleBasedStateMachine):
             return
         while self.holds:
             self.release()
-        self.settle()
+        self.settle(silent=self.deaf)
         if self.deaf:
             assert self.state.over, "the end waits for a caller who may be silent"
         elif self.status is None:
@@ -281,16 +281,17 @@ class StreamMachine(RuleBasedStateMachine):
         self.settle()
         assert self.state.over, self.state
 
-    def settle(self):
+    def settle(self, *, silent=False):
         """Let the user's code return and core complete until nothing is left to do."""
         while True:
+            readable = self.ended or (self.readable and not silent)
             if self.delivering is not None:
                 self.let_go()
             elif self.writing:
                 self.write_ends()
-            elif self.exchanging and (self.readable or self.ended):
+            elif self.exchanging and readable:
                 self.exchange_ends()
-            elif self.reading and (self.readable or self.ended):
+            elif self.reading and readable:
                 self.read_ends()
             elif self.status is not None and not self.status_sent:
                 self.status_goes()
