@@ -182,8 +182,8 @@ def streaming(
 def connected(service: yais.Service, *, codec: Codec = INTEGERS, **server_options: Any) -> Iterator[Client]:
     """Serve a service while the block lasts; its calls are cancelled first when it ends."""
     options = [("grpc.use_local_subchannel_pool", 1), _FIXED_WINDOW]
-    server_options = {"grace": 5.0, "options": [_FIXED_WINDOW]} | server_options
-    with serving(service, **server_options) as served:
+    defaults: dict[str, Any] = {"grace": 5.0, "options": [_FIXED_WINDOW]}
+    with serving(service, **(defaults | server_options)) as served:
         address = f"127.0.0.1:{served.port}"
         with grpc.insecure_channel(address, options=options) as channel:
             yield Client(served.server, channel, codec)

@@ -137,6 +137,22 @@ def test_an_async_generator_runs_on_the_loop():
     assert set(threads.entries) == {"yais-asyncio"}
 
 
+@pytest.mark.xfail(strict=True, reason="an answer waits for the next one to be made")
+def test_an_answer_does_not_wait_for_the_next_one():
+    arrived = threading.Event()
+
+    class Context(yais.ServerStreamingContext):
+        def execute(self, request):
+            yield 1
+            yield int(arrived.wait(1.0))
+
+    with streaming(Context) as client:
+        call = client.down(0)
+        assert next(call) == 1
+        arrived.set()
+        assert list(call) == [1]
+
+
 # A caller that does not read
 
 

@@ -138,11 +138,10 @@ def test_a_writer_that_waits_for_room_learns_that_there_will_be_none(end):
             ends[end]()
             for writer in writers:
                 writer.join(SOON)
-            if end in {"caller", "deadline"}:  # of which the write that fails may tell before the call's end
-                eventually(lambda: not stream.connected)
-            else:
-                assert taken == [False] * 6
-            assert len(taken) == 6 and not stream.connected
+            # Some may have been taken: the write before them ends, or fails, before the news of the end.
+            assert len(taken) == 6 and taken.count(False) >= 4
+            eventually(lambda: not stream.connected)
+            assert not stream.write(BIG)
         idle(served)
 
 

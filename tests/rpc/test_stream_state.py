@@ -26,11 +26,12 @@ class StreamMachine(RuleBasedStateMachine):
     @initialize(
         max_unsent=st.integers(1, 3),
         kind=st.sampled_from(["many", "single", "lockstep"]),
+        most=st.integers(0, 5),  # requests
         calm=st.integers(0, 12),  # calls of the state machine before anybody ends the stream
         ends=st.sets(st.sampled_from(["half_close", "finish", "kill", "go", "shut_down"])),  # that may happen
     )
-    def begin(self, max_unsent, kind, calm, ends):
-        self.calm, self.ends = calm, ends
+    def begin(self, max_unsent, kind, most, calm, ends):
+        self.most, self.calm, self.ends = most, calm, ends
         self.single, self.lockstep, self.max_unsent = kind == "single", kind == "lockstep", max_unsent
         self.state = StreamState(max_unsent=max_unsent, single=self.single, lockstep=self.lockstep)
         # The user.
@@ -159,7 +160,7 @@ class StreamMachine(RuleBasedStateMachine):
 
     # The caller.
 
-    @precondition(lambda self: not (self.half_closed or self.gone))
+    @precondition(lambda self: self.requests < self.most and not (self.half_closed or self.gone))
     @rule()
     def request(self):
         self.requests += 1

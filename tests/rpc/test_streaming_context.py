@@ -782,6 +782,24 @@ def test_hold(at_once):
         assert ended(call) == ([], grpc.StatusCode.OK)
 
 
+def test_what_arrives_after_the_end_at_once_is_dropped():
+    context = Handles.fresh(on_request=lambda self, request, stream: self.handles.add(request))
+    with streaming(context) as client, Requests(1) as requests:
+        call = client.chat(requests)
+        context.handles.wait(1)
+        stream = context.handle()
+        with stream.hold():
+            stream.finish(at_once=True)
+            for _ in range(3):
+                requests.send(2)
+            requests.end()
+            client.pass_by()
+            client.pass_by()
+        assert ended(call) == ([], grpc.StatusCode.OK)
+        eventually(lambda: client.server.in_flight == 0)
+    assert context.handles.entries == [stream, 1]
+
+
 def test_hold_of_what_ends_by_itself():
     # The default `on_requests_done` finishes; a thread that holds has not said all yet.
     go_on, held = threading.Event(), threading.Event()

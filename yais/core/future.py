@@ -75,7 +75,10 @@ class Future(concurrent.futures.Future[T]):
         """Return the result, waiting up to `timeout` seconds for it; raise the error if there is one."""
         if self._state == _FINISHED:  # nothing to wait for, so no condition to make
             if self._exception is not None:
-                raise self._exception
+                try:
+                    raise self._exception
+                finally:
+                    del self  # the error refers to this frame, which must not refer back to the error
             return self._result  # type: ignore[return-value]
         return super().result(timeout)
 

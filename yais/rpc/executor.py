@@ -24,6 +24,11 @@ _log = logging.getLogger("yais.rpc")
 # other calls cannot hold a batch back: at some 10 us an event, about 5 ms. Our estimate.
 _BUSY_LIMIT = 512
 
+# Core reads the sockets only when the queue that is polled is empty, which that of a fast stream never is:
+# cancellations and new calls would go unread for seconds. After so many events another queue is polled, which
+# is empty, and core reads the sockets (its epoll engine has one set of them for all queues). Our estimate.
+_SOCKETS_AFTER = 64
+
 
 class Executor:
     """A thread and its completion queue; also the `Dispatcher` of that thread.
@@ -52,6 +57,7 @@ class Executor:
         self.cpus = cpus
         self.ended = False
         self.queue = CompletionQueue()
+        self._sockets = CompletionQueue()  # always empty: see _SOCKETS_AFTER
         self._on_end = on_end
         self._occupants = 0
         self._draining = False
@@ -93,8 +99,12 @@ class Executor:
         name_thread(self.name)
         set_current_dispatcher(self)
         poll = self.queue.poll
-        busy = 0
+        busy = events = 0
         while True:
+            events += 1
+            if events == _SOCKETS_AFTER:
+                events = 0
+                self._sockets.poll(wait=False)
             if self._drained:
                 busy += 1
                 if busy < _BUSY_LIMIT and self._handle(poll, wait=False):
@@ -105,9 +115,10 @@ class Executor:
                 break
             else:
                 self._handle(poll, wait=True)
-        self.queue.shutdown()
-        while not self.queue.closed:
-            self._handle(poll, wait=True)
+        for queue in (self.queue, self._sockets):
+            queue.shutdown()
+            while not queue.closed:
+                self._handle(queue.poll, wait=True)
         set_current_dispatcher(None)
         self.ended = True
         if self._on_end is not None:

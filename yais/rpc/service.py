@@ -14,6 +14,7 @@ from yais.rpc.bidirectional_context import BidirectionalContext
 from yais.rpc.context import Context
 from yais.rpc.method import Method
 from yais.rpc.server_streaming_context import ServerStreamingContext
+from yais.rpc.stream_context import StreamContext
 from yais.rpc.streaming_context import StreamingContext
 
 __all__ = ["Service"]
@@ -88,7 +89,8 @@ class Service:
         Raises
         ------
         ValueError
-            The service has no such RPC, it is registered already, or it is of another kind.
+            The service has no such RPC, it is registered already, or it is of another kind; or a number is
+            too small.
         TypeError
             `context` is no context class, or a service without a descriptor got no codec.
         """
@@ -97,6 +99,8 @@ class Service:
         if contexts < 1:
             raise ValueError(f"got contexts={contexts}, expected at least 1")
         kinds = _kinds(context)
+        if issubclass(context, StreamContext) and context.max_unsent < 1:
+            raise ValueError(f"{context.__name__}: got max_unsent={context.max_unsent}, expected at least 1")
         reply_type: type | None = None
         if self.descriptor is None:
             if deserialize is None or serialize is None:

@@ -246,6 +246,7 @@ class Stream(Generic[ReplyT]):
         try:
             message = self._method.encode(reply)
         except BaseException as error:
+            _log.exception("%s: cannot encode the reply", self._method.path)
             details = f"{self._method.path}: cannot encode the reply: {status_of(error)[1]}"
             raise Internal(details) from error
         if self._headers is None:

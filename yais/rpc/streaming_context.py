@@ -44,13 +44,14 @@ class StreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
         stream.finish()
         return None
 
-    def execute(self, requests: AsyncIterator[RequestT]) -> AsyncIterable[ReplyT] | Awaitable[ReplyT]:
+    def execute(self, requests: AsyncIterator[RequestT]) -> AsyncIterable[ReplyT] | Awaitable[ReplyT | None]:
         """Serve the whole stream in asyncio, instead of in callbacks.
 
-        Write an asynchronous generator: `async for request in requests: yield reply`; or, where the RPC has
-        no stream of answers, `async def` that returns the one reply. Requests are read as they are asked
-        for, a few ahead, and answers asked for as there is room to send them. The stream ends when this
-        returns, even if the caller would send more. Cancellation arrives as `asyncio.CancelledError`.
+        Write an asynchronous generator: `async for request in requests: yield reply`; or `async def` that
+        writes to `self.stream`; or, where the RPC has no stream of answers, one that returns the reply.
+        Requests are read as they are asked for, a few ahead, and answers asked for as there is room to send
+        them. The stream ends when this returns, even if the caller would send more. Cancellation arrives as
+        `asyncio.CancelledError`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no execute method")
 
@@ -62,14 +63,16 @@ class StreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
         self._rpc_requests = RequestIterator(self._rpc_schedule)
         self._rpc_stream.when_deaf(self._rpc_requests.end)
         answer = self.execute(self._rpc_requests)
-        if isinstance(answer, AsyncIterable):
+        if isinstance(answer, AsyncIterable) and self._rpc_reply_stream:
             return Pending(self._rpc_send_all(answer), self._rpc_end, beside=True)
         if inspect.isawaitable(answer):
             return Pending(answer, self._rpc_answer, beside=True)
-        raise TypeError(f"execute returned {type(answer).__name__}, expected an asynchronous generator")
+        wanted = "an asynchronous generator" if self._rpc_reply_stream else "a coroutine"
+        raise TypeError(f"execute returned {type(answer).__name__}, expected {wanted}")
 
     def _rpc_answer(self, reply: Any) -> None:
-        self._rpc_stream.answer(reply)
+        if reply is not None or not self._rpc_reply_stream:
+            self._rpc_stream.answer(reply)
         self._rpc_stream.finish(at_once=True)
 
     def _rpc_end(self, _result: Any) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import grpc
 import pytest
 from echoing import SOON, eventually, on_thread
-from streaming import SERVICE, Log, Requests, connected, ended
+from streaming import SERVICE, Log, Requests, connected, ended, service_of
 
 import yais
 from yais.rpc.statistics import MethodStatistics, ServerStatistics
@@ -23,21 +23,14 @@ class Chat(yais.BidirectionalContext):
         return request
 
 
-def service_of(contexts, **classes):
-    service = yais.Service(SERVICE)
-    for rpc, context in classes.items():
-        service.register(rpc, context, contexts=contexts, deserialize=int, serialize=lambda n: b"%d" % n)
-    return service
-
-
 def test_before_the_start():
     server = yais.Server("127.0.0.1:0")
-    server.add(service_of(4, Echo=Echo))
+    server.add(service_of(contexts=4, Echo=Echo))
     assert server.statistics() == ServerStatistics({}, 0, None)
 
 
 def test_calls_are_counted():
-    with connected(service_of(3, Echo=Echo, Chat=Chat)) as client:
+    with connected(service_of(contexts=3, Echo=Echo, Chat=Chat)) as client:
         path = f"/{SERVICE}/Echo"
         for number in range(10):
             assert client.one(number, rpc="Echo").result(SOON) == number
@@ -55,7 +48,7 @@ def test_calls_that_fail_are_counted():
         def execute(self, request):
             raise yais.NotFound("always")
 
-    with connected(service_of(1, Echo=Failing)) as client:
+    with connected(service_of(contexts=1, Echo=Failing)) as client:
         for number in range(5):
             assert client.one(number, rpc="Echo").exception(SOON).code() is grpc.StatusCode.NOT_FOUND
         eventually(lambda: client.server.in_flight == 0)
@@ -70,7 +63,7 @@ def test_calls_in_flight():
             log.add(request)
             return future
 
-    with connected(service_of(2, Wait=Waiting, Chat=Chat)) as client, Requests(1) as requests:
+    with connected(service_of(contexts=2, Wait=Waiting, Chat=Chat)) as client, Requests(1) as requests:
         chat = client.chat(requests, rpc="Chat")
         assert next(chat) == 1
         calls = [client.one(number, rpc="Wait") for number in range(3)]
@@ -92,7 +85,7 @@ def test_calls_in_flight():
 
 def test_executors():
     server = yais.Server("127.0.0.1:0", threads=2)
-    service = service_of(3, Chat=Chat)
+    service = service_of(contexts=3, Chat=Chat)
     service.register("Echo", Echo, contexts=5, executor="quick", deserialize=int, serialize=str)
     server.add(service)
     server.add_executor("quick", threads=3)
@@ -134,7 +127,7 @@ def test_servicers():
 
 
 def test_statistics_are_of_one_moment():
-    with connected(service_of(1, Echo=Echo)) as client:
+    with connected(service_of(contexts=1, Echo=Echo)) as client:
         before = client.server.statistics()
         client.one(1, rpc="Echo").result(SOON)
         eventually(lambda: client.server.statistics().methods[f"/{SERVICE}/Echo"].calls == 1)
@@ -144,7 +137,7 @@ def test_statistics_are_of_one_moment():
 
 
 def test_from_any_thread_at_any_time():
-    with connected(service_of(2, Echo=Echo)) as client:
+    with connected(service_of(contexts=2, Echo=Echo)) as client:
         seen = Log()
         thread = on_thread(lambda: [seen.add(client.server.statistics()) for _ in range(300)])
         for number in range(100):
