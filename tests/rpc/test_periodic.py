@@ -253,9 +253,7 @@ def test_a_function_that_raises_ends_no_server(caplog):
     assert {str(record.exc_info[1]) for record in caplog.records} == {"odd"}
 
 
-@pytest.mark.parametrize(
-    "asynchronous", [pytest.param(False, marks=pytest.mark.xfail(strict=True, reason="joins itself")), True]
-)
+@pytest.mark.parametrize("asynchronous", [False, True])
 def test_it_may_stop_the_server(asynchronous):
     # The original's control function, which held the server's lock, could not.
     stopped = Log()

@@ -137,7 +137,6 @@ def test_an_async_generator_runs_on_the_loop():
     assert set(threads.entries) == {"yais-asyncio"}
 
 
-@pytest.mark.xfail(strict=True, reason="an answer waits for the next one to be made")
 def test_an_answer_does_not_wait_for_the_next_one():
     arrived = threading.Event()
 

@@ -277,9 +277,13 @@ def test_stop_may_be_interrupted_and_called_again():
         assert client.server.stop(SOON) is True
 
 
-def test_stop_on_an_executors_thread_is_refused():
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_stop_where_it_would_wait_for_itself_is_refused(asynchronous):
     class Suicide(yais.Context[EchoRequest, EchoReply, yais.Resources]):
         def execute(self, request):
+            return self.in_coroutine() if asynchronous else servers[0].stop()
+
+        async def in_coroutine(self):
             servers[0].stop()
 
     servers = []
@@ -287,7 +291,7 @@ def test_stop_on_an_executors_thread_is_refused():
         servers.append(client.server)
         code, details = client.status("")
         assert code is grpc.StatusCode.UNKNOWN
-        assert "stop was called on an executor's thread" in details
+        assert "stop was called on an executor's or the loop's thread" in details
 
 
 def test_stop_before_start():

@@ -65,7 +65,7 @@ def served():
 
 
 def client(served: Served, action: str) -> list[str]:
-    """Return the command of a client in a process of its own, which takes no time from the server's threads."""
+    """Return the command of a client in a process of its own, which takes no time from the server."""
     return [sys.executable, "-c", CLIENT, str(served.port), action]
 
 

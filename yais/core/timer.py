@@ -82,7 +82,7 @@ class Timer:
             self._closed = True
             self._heap.clear()
             self._condition.notify()
-        if self._thread.ident is not None:
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self._thread.is_alive()
 

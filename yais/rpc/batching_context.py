@@ -35,6 +35,9 @@ class BatchingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
     def execute(self, requests: list[RequestT]) -> Answer[Sequence[ReplyT]] | Answer[ReplyT]:
         """Answer the requests, once the caller has sent its last one.
 
+        A caller that goes away in the middle may, rarely, be taken for one that has sent its last: gRPC core
+        says so an event earlier. Look at `self.cancelled` again before doing what cannot be undone.
+
         Returns
         -------
         list

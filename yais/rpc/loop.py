@@ -33,6 +33,11 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._closed = False
 
+    @property
+    def on_thread(self) -> bool:
+        """Whether the caller is the loop's own thread."""
+        return threading.current_thread() is self._thread
+
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function on the loop's thread, in the order of these calls; not at all once it is closed."""
         with self._lock:

@@ -212,8 +212,8 @@ class Server:
         """Call a function every `seconds` while the server runs, its drain included.
 
         A plain function is called on a thread that all of them share, so it should be short; a coroutine
-        function runs on the server's asyncio loop. A call that outlasts its period delays the next one, and
-        what it raises is logged.
+        function runs on the server's asyncio loop. Periods that a call outlasts are skipped, and what it
+        raises is logged.
 
         Raises
         ------
@@ -257,6 +257,8 @@ class Server:
         ------
         OSError
             An address cannot be bound.
+        ValueError
+            An RPC is registered for an executor that does not exist, or an executor has no RPC.
         RuntimeError
             The server was started before, even if that failed.
         """
@@ -305,11 +307,11 @@ class Server:
         Raises
         ------
         RuntimeError
-            Called on an executor's thread, which would wait for itself.
+            Called on an executor's thread, or in a coroutine on the server's loop: it would wait for itself.
         """
-        if current_dispatcher() in self._executors:
+        if current_dispatcher() in self._executors or self._loop.on_thread:
             raise RuntimeError(
-                "stop was called on an executor's thread, expected a thread that serves no call"
+                "stop was called on an executor's or the loop's thread, expected one that serves no call"
             )
         with self._lock:
             if self._core is not None and not self._stopped.is_set():

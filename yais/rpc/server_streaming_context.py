@@ -24,7 +24,7 @@ Replies = Union[
 _END: Any = object()
 
 _TURN = NANOSECONDS // 1000
-"""Nanoseconds after which an iterator lets other calls of the executor go on, and its own answers out."""
+"""Nanoseconds after which an iterator lets other calls of the executor go on."""
 
 
 class ServerStreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
@@ -77,12 +77,12 @@ class ServerStreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
                     self._rpc_settle(None)
                     return
                 self._rpc_stream.answer(reply)
+                self._rpc_stream.go_on()
                 if monotonic() > until:
                     break
         except BaseException as error:
             self._rpc_settle(error)
             return
-        self._rpc_stream.go_on()
         if not self._rpc_stream.connected:  # finished by somebody else
             self._rpc_settle(None)
 

@@ -45,8 +45,11 @@ class StreamOwner:
     def room(self) -> None:
         """Learn that an answer has gone. Executor's thread."""
 
+    def gone(self) -> None:
+        """Note that the caller has gone, before anybody learns of it. Executor's thread."""
+
     def cancelled(self) -> None:
-        """Learn that the caller has gone. Executor's thread."""
+        """Learn that the caller has gone, after `gone`. Executor's thread."""
 
     def abandon(self) -> None:
         """Give up what the user's code still does for the stream. Any thread."""
@@ -382,6 +385,8 @@ class Stream(Generic[ReplyT]):
         with self._lock:
             self._state.close(cancelled=cancelled)
             self._advance()
+        if cancelled:
+            self._owner.gone()  # known to those who are woken
         self._wake()
         if cancelled:
             self._owner.cancelled()

@@ -202,11 +202,14 @@ class _StreamCall(StreamOwner):
         if self._context is not None:
             self._run(self._context._rpc_room)
 
-    def cancelled(self) -> None:
+    def gone(self) -> None:
         """See `StreamOwner`."""
         self._cancelled = True
         if self._context is not None:
             self._context._rpc_cancelled = True
+
+    def cancelled(self) -> None:
+        """See `StreamOwner`."""
         self.abandon()
         if self._context is not None:
             self._hook(self._context.on_cancel)

@@ -39,6 +39,9 @@ class StreamingContext(StreamContext[RequestT, ReplyT, ResourcesT]):
     def on_requests_done(self, stream: Stream[ReplyT]) -> Answer[object]:
         """Run when the caller has sent its last request; the default finishes the stream.
 
+        A caller that goes away in the middle may, rarely, be taken for one that has sent its last: gRPC core
+        says so an event earlier. Look at `self.cancelled` again before doing what cannot be undone.
+
         With one that does not, the stream stays open until `stream.finish()`.
         """
         stream.finish()
