@@ -11,7 +11,7 @@ import yais
 from tests.interop_server import make_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def interop_server() -> Iterator[yais.Server]:
     server = make_server("127.0.0.1:0")
     with server:

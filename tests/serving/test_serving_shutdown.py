@@ -50,9 +50,9 @@ def own_threads():
 
 @pytest.fixture
 def slow(tmp_path):
-    """A model that computes for as long as it is told to, and one that lets requests wait for a second."""
+    """A model that computes for as long as it is told to, and one that lets requests wait for two seconds."""
     write(tmp_path, "counter", counter())
-    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 1000000 }"
+    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 2000000 }"
     write(tmp_path, "waiting", identity("FP32"), patient)
     return tmp_path
 
@@ -144,11 +144,15 @@ def test_while_requests_end_no_others_are_taken(slow):
         stopping.start()
 
         def refused():
-            error = other.method("ModelInfer").future(count_to(1), timeout=SOON).exception(SOON)
-            return error is not None and error.code()
+            # A call that races with the beginning of the end may be kept to the end, by gRPC core.
+            error = other.method("ModelInfer").future(count_to(1), timeout=0.2).exception(SOON)
+            return error is not None and error.code() in {
+                grpc.StatusCode.UNAVAILABLE,
+                grpc.StatusCode.CANCELLED,
+            }
 
         eventually(refused)
-        assert refused() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        assert refused()
         assert not call.done()
         stopping.join(SOON)
         response = pb.ModelInferResponse.FromString(call.result(SOON))
