@@ -114,7 +114,8 @@ class Stream(Generic[ReplyT]):
 
         One answer is on its way at a time, and a bounded number waits (`max_unsent` of the context's class).
         Without room, this waits until there is some, except on an executor's thread, which must not wait
-        for itself or for another one that waits for it: there it returns False at once.
+        for itself or for another one that waits for it: there it returns False at once. In a coroutine, where
+        waiting would hold up the whole loop, use `awrite`.
 
         Parameters
         ----------
