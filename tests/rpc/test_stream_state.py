@@ -469,6 +469,18 @@ def test_the_status_of_a_lockstep_stream_does_not_wait_for_the_next_request():
     end(state)
 
 
+def test_an_answer_of_a_lockstep_stream_that_went_out_by_itself_is_waited_for():
+    state = asked(lockstep=True)
+    state.offer("answer", always=True)
+    assert state.next() == Operations(write="answer")  # somebody else had a reason to go on
+    state.consumed()
+    assert state.next() == READ
+    state.finish(UNAVAILABLE, at_once=True)
+    assert state.next() == NOTHING
+    state.sent()
+    assert state.next() == Operations(status=UNAVAILABLE)
+
+
 def test_repr():
     state = asked()
     state.offer("answer")

@@ -63,6 +63,7 @@ class StreamState(Generic[MessageT]):
         "_at_once",
         "_closed",
         "_delivering",
+        "_exchanging",
         "_holds",
         "_lockstep",
         "_max_unsent",
@@ -84,6 +85,7 @@ class StreamState(Generic[MessageT]):
         self._lockstep = lockstep
         self._unsent: deque[MessageT] = deque()
         self._reading = self._writing = self._no_more = self._closed = False
+        self._exchanging = False  # writing and reading, in one operation
         self._delivering = True
         self._holds = 0
         self._status: Status | None = None
@@ -143,7 +145,7 @@ class StreamState(Generic[MessageT]):
 
     def sent(self) -> None:
         """Note that a write has ended."""
-        self._writing = False
+        self._writing = self._exchanging = False
 
     def finish(self, status: Status, *, at_once: bool = False) -> bool:
         """Take no more answers and end with `status` after those taken; False if it has an end already.
@@ -205,6 +207,7 @@ class StreamState(Generic[MessageT]):
         status = self._start_status() if self._may_end(write is not None) else None
         read = status is None and self._may_read()
         self._reading = self._reading or read
+        self._exchanging = self._exchanging or (self._lockstep and read and write is not None)
         return Operations(read, write, status)
 
     def _start_status(self) -> Status | None:
@@ -212,7 +215,7 @@ class StreamState(Generic[MessageT]):
         return self._status
 
     def _may_end(self, last_write: bool) -> bool:
-        waiting = self._writing and not last_write and not (self._lockstep and self._reading)
+        waiting = self._writing and not last_write and not self._exchanging
         return (
             self._status is not None
             and (self._at_once or self._no_more)
