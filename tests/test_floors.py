@@ -18,6 +18,7 @@ FLOORS = {
     "yais.memory": 2,
     "yais.rpc": 2,
     "yais.lane": 3,
+    "yais.infer_runner": 4,
     "yais.engines": 4,
     "yais.protocol": 4,
     "yais.inference": 5,
@@ -43,7 +44,7 @@ FORBIDDEN = {
 ONLY = {
     "grpc._cython": {"yais.rpc.completion_queue", "yais.rpc.core_channel"},
     "onnxruntime": {"yais.engines.onnx"},
-    "prometheus_client": {"yais.telemetry.metrics", "yais.serving.metrics", "yais.rpc.interceptors.metrics"},
+    "prometheus_client": {"yais.telemetry", "yais.serving.metrics", "yais.rpc.interceptors.metrics"},
     "opentelemetry": {"yais.rpc.interceptors.tracing"},
     "click": {"yais.tools"},
 }

@@ -7,16 +7,21 @@ General layout, each floor knowing only those below it (docs/architecture.md; a 
     6  repository   model directories and their configuration
     5  inference    models, schedulers, statistics          client   models of a remote server
     4  engines      what runs a model file                  protocol messages and tensors on the wire
+    4  infer_runner what runners of local and remote models have in common
     3  lane         threads and staging memory of one NUMA node
     2  rpc          contexts on completion queues           memory   buffers and where they come from
     1  core         pools, threads, futures, topology       telemetry  metrics
     0  errors
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from yais.core.affinity import affinity
+from yais.core.cpu_set import CpuSet
 from yais.core.future import Future
 from yais.core.pool import Pool
 from yais.core.thread_pool import ThreadPool
-from yais.core.topology import CpuSet
 from yais.errors import (
     Aborted,
     AlreadyExists,
@@ -55,6 +60,11 @@ from yais.rpc.streaming_context import StreamingContext
 from yais.rpc.tls import Tls
 from yais.rpc.transport import Transport
 
+if TYPE_CHECKING:
+    from yais.client.remote import RemoteInferenceManager
+    from yais.core.tensor import DataType, TensorSpec
+    from yais.inference.manager import InferenceManager
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -70,10 +80,12 @@ __all__ = [
     "Context",
     "CpuSet",
     "DataLoss",
+    "DataType",
     "DeadlineExceeded",
     "FailedPrecondition",
     "Future",
     "IncomingCall",
+    "InferenceManager",
     "Interceptor",
     "Internal",
     "InvalidArgument",
@@ -82,6 +94,7 @@ __all__ = [
     "OutOfRange",
     "PermissionDenied",
     "Pool",
+    "RemoteInferenceManager",
     "ResourceExhausted",
     "Resources",
     "Server",
@@ -89,6 +102,7 @@ __all__ = [
     "Service",
     "Stream",
     "StreamingContext",
+    "TensorSpec",
     "ThreadPool",
     "Tls",
     "Tracing",
@@ -98,4 +112,19 @@ __all__ = [
     "Unimplemented",
     "Unknown",
     "YaisError",
+    "affinity",
 ]
+
+# Imported when first used: a service without models needs neither numpy nor the messages of the protocol.
+_LATER = {
+    "DataType": "yais.core.tensor",
+    "InferenceManager": "yais.inference.manager",
+    "RemoteInferenceManager": "yais.client.remote",
+    "TensorSpec": "yais.core.tensor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'yais' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

@@ -1,34 +1,123 @@
-"""Lanes: the threads and the memory that belong together."""
+"""Lanes: the threads and the memory that belong together, lent as one.
+
+Whoever takes a lane has threads that run near its memory: what was allocated and touched on a NUMA node is
+used there, because the threads and the memory cannot be had separately (DESIGN.md, D6).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from yais.core.clock import Deadline
+from yais.core.cpu_set import CpuSet
+from yais.core.gpus import Gpu
 from yais.core.pool import Pool
 from yais.core.thread_pool import ThreadPool
-from yais.core.topology import CpuSet
+from yais.core.topology import NumaNode, Topology
 from yais.memory.arena import Arena
+from yais.memory.buffer import Buffer
 from yais.memory.host import HostMemoryResource
 from yais.memory.resource import MemoryResource
 
-__all__ = ["Lane"]
+__all__ = ["Device", "Lane", "Lanes", "Placement", "placements"]
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a lane sits.
+
+    Attributes
+    ----------
+    name
+        Of its lanes: "node0", or "gpu1" where there are GPUs.
+    node
+        The NUMA node; None leaves memory and threads to the kernel.
+    cpus
+        CPUs of its threads; None for any.
+    gpu
+        The GPU it serves, if there is one.
+    """
+
+    name: str
+    node: NumaNode | None = None
+    cpus: CpuSet | None = None
+    gpu: Gpu | None = None
+
+
+def placements(topology: Topology) -> list[Placement]:
+    """Return where lanes sit on a machine: one place for each GPU, else one for each node with usable CPUs."""
+    nodes = {node.id: node for node in topology.nodes if node.cpus}
+    if topology.gpus:
+        return [
+            Placement(f"gpu{gpu.index}", nodes.get(gpu.node) if gpu.node is not None else None, gpu.cpus, gpu)
+            for gpu in topology.gpus
+        ]
+    return [Placement(f"node{node.id}", node, node.cpus) for node in nodes.values()]
+
+
+class Device(Protocol):
+    """Gives lanes their device half. What it returns is for engines of that device; lanes only keep it."""
+
+    def memory(self, placement: Placement) -> MemoryResource:
+        """Return where device memory comes from."""
+
+    def stream(self, placement: Placement) -> Any:
+        """Return a new stream."""
+
+
+@dataclass(slots=True, eq=False)
 class Lane:
-    """The named thread pools and the staging memory of one NUMA node.
+    """Threads, memory and stream of one place. Whoever holds it has its memory alone.
 
-    Whoever works on a lane's threads finds memory of the same node in its `staging`.
+    Attributes
+    ----------
+    threads
+        Named thread pools, shared with the other lanes of the place.
+    staging
+        Host memory; reset when the lane is returned.
+    stream
+        Orders the work on the device; None on a place without one.
+    device
+        Device memory; None until some is reserved.
+    """
+
+    name: str
+    placement: Placement
+    threads: Mapping[str, ThreadPool]
+    staging: Arena
+    stream: Any = None
+    device: Buffer | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Lanes:
+    """The lanes of a machine, or of a part of it, and the pool that lends them. Thread-safe.
 
     Parameters
     ----------
     name
-        Leads the names of its threads.
+        Leads the names of threads.
     threads
-        Threads of each named pool. A stage whose pool has none runs on the thread of the stage before.
-    cpus
-        CPUs its threads run on; None leaves the choice to the kernel.
+        Threads of each named pool, on each place. A stage without threads runs on those of the stage before.
+    count
+        Lanes in all, at least one for each place. By default two for each thread that executes, so that
+        one request is copied while another is executed.
+    places
+        Where they sit; by default one place, anywhere.
     memory
-        Where staging memory comes from; host memory by default.
+        Where staging memory comes from; by default host memory on the node of the place.
+    device
+        Gives lanes their device half.
+
+    Attributes
+    ----------
+    pool
+        Lends them.
     """
 
     def __init__(
@@ -36,35 +125,111 @@ class Lane:
         name: str = "lane",
         *,
         threads: Mapping[str, int],
-        cpus: CpuSet | None = None,
+        count: int | None = None,
+        places: Sequence[Placement] = (),
         memory: MemoryResource | None = None,
+        device: Device | None = None,
     ) -> None:
         self.name = name
-        self.threads = {
-            stage: ThreadPool(count, name=f"{name}-{stage}", cpus=cpus)
-            for stage, count in threads.items()
-            if count
-        }
-        self.memory = memory if memory is not None else HostMemoryResource()
-        # As many as there are threads that may gather at once, and one for a queue's own thread.
-        arenas = 1 + sum(threads.values())
-        self._arenas = [Arena(self.memory) for _ in range(arenas)]
-        self.staging: Pool[Arena] = Pool(self._arenas, name=f"{name} staging")
+        self.places = tuple(places) or (Placement(name),)
+        wanted = {stage: number for stage, number in threads.items() if number}
+        # One place has the name of the whole, several have their own as well.
+        names = [name if len(self.places) == 1 else f"{name}-{place.name}" for place in self.places]
+        self._threads = [
+            {
+                stage: ThreadPool(number, name=f"{leading}-{stage}", cpus=place.cpus)
+                for stage, number in wanted.items()
+            }
+            for leading, place in zip(names, self.places, strict=True)
+        ]
+        count = count or 2 * wanted.get("execute", 1) * len(self.places)
+        self._device = device
+        homes = list(zip(names, self.places, self._threads, strict=True))
+        self._lanes = [
+            _lane(f"{leading}-{index}", place, pools, memory, device)
+            for index, (leading, place, pools) in zip(
+                range(max(count, len(homes))), itertools.cycle(homes), strict=False
+            )
+        ]
+        self.pool: Pool[Lane] = Pool(self._lanes, name=f"{name} lanes", on_return=_reset)
 
     def __repr__(self) -> str:
-        pools = ", ".join(map(repr, self.threads.values()))
-        return f"<Lane {self.name}: {pools}, {self.staging!r}>"
+        threads = ", ".join(repr(pool) for pools in self._threads for pool in pools.values())
+        return f"<Lanes {self.name}: {self.pool!r}, {threads}>"
+
+    @property
+    def size(self) -> int:
+        """How many lanes there are."""
+        return len(self._lanes)
+
+    @property
+    def threads(self) -> tuple[Mapping[str, ThreadPool], ...]:
+        """The named thread pools of each place."""
+        return tuple(self._threads)
+
+    def reserve(self, staging: int, timeout: float, *, device: int = 0) -> None:
+        """Give every lane at least `staging` bytes of staging memory and `device` bytes on its device.
+
+        Takes all lanes out of the pool, so work in flight ends undisturbed.
+
+        Raises
+        ------
+        DeadlineExceeded
+            A lane did not come back within `timeout` seconds in all.
+        OSError, MemoryError
+            There is no such memory. Lanes may have grown already.
+        """
+        deadline = Deadline.after(timeout)
+        leases = []
+        try:
+            for _ in self._lanes:
+                leases.append(self.pool.acquire(deadline.remaining() or 0.0))
+            for lease in leases:
+                self._grow(lease.item, staging, device)
+        finally:
+            for lease in leases:
+                lease.release()
+
+    def _grow(self, lane: Lane, staging: int, device: int) -> None:
+        lane.staging.reset(staging)
+        if self._device is None or device <= (lane.device.size if lane.device else 0):
+            return
+        memory = self._device.memory(lane.placement).allocate(device, stream=lane.stream)
+        if lane.device is not None:
+            lane.device.close()
+        lane.device = memory
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Let the threads finish what is queued, then give the staging memory back.
+        """Let the threads finish what is queued, then give the memory back.
 
         Returns
         -------
         bool
-            Whether each pool finished within `timeout` seconds; if not, the memory is left to it.
+            Whether all pools finished within `timeout` seconds; if not, the memory is left to them.
         """
-        ended = all([pool.close(timeout) for pool in self.threads.values()])  # noqa: C419 - close every one
+        deadline = Deadline.after(timeout)
+        pools = [pool for pools in self._threads for pool in pools.values()]
+        ended = all([pool.close(deadline.remaining() or 0.0) for pool in pools])  # noqa: C419 - close every one
         if ended:
-            for arena in self._arenas:
-                arena.close()
+            for lane in self._lanes:
+                lane.staging.close()
+                if lane.device is not None:
+                    lane.device.close()
         return ended
+
+
+def _lane(
+    name: str,
+    place: Placement,
+    threads: Mapping[str, ThreadPool],
+    memory: MemoryResource | None,
+    device: Device | None,
+) -> Lane:
+    if memory is None:
+        memory = HostMemoryResource(node=place.node) if place.node is not None else HostMemoryResource()
+    staging = Arena(memory)
+    return Lane(name, place, threads, staging, device.stream(place) if device is not None else None)
+
+
+def _reset(lane: Lane) -> None:
+    lane.staging.reset()

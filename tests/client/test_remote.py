@@ -280,7 +280,10 @@ def test_timeout(server, of):
         f"127.0.0.1:{server.port}", timeout=0.5 if of == "manager" else SOON
     ) as manager:
         waiting = manager.infer_runner("waiting")
-        future = waiting.infer(X=[[1.0]], timeout=0.05 if of == "request" else None)
+        if of == "request":
+            future = waiting.infer_with_deadline(0.05, X=[[1.0]])
+        else:
+            future = waiting.infer(X=[[1.0]])
         with pytest.raises(yais.DeadlineExceeded):
             future.result(SOON)
         empty_the_queue(waiting)
@@ -298,7 +301,7 @@ def test_who_waits_for_less_than_the_request_takes(manager):
 
 def test_cancel(server, manager):
     waiting = manager.infer_runner("waiting")
-    future = waiting.infer(X=[[1.0]], timeout=10 * SOON)
+    future = waiting.infer_with_deadline(10 * SOON, X=[[1.0]])
     eventually(lambda: server.in_flight)
     assert future.cancel()
     assert future.cancelled()
@@ -338,4 +341,4 @@ def test_ten_megabytes(manager):
 
 def empty_the_queue(waiting):
     """Let the server notice what is dead: it looks at its queue when something happens there."""
-    assert waiting.infer(X=np.ones((8, 1)), timeout=SOON).result(SOON)["Y"].shape == (8, 1)
+    assert waiting.infer(X=np.ones((8, 1))).result(SOON)["Y"].shape == (8, 1)

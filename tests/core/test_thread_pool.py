@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from yais.core.affinity import allowed_cpus
+from yais.core.cpu_set import CpuSet
 from yais.core.future import Future
 from yais.core.thread_pool import ThreadPool, ThreadPoolStatistics, name_thread
-from yais.core.topology import CpuSet, affinity
 from yais.errors import ResourceExhausted
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def test_name_thread_cuts_whole_characters() -> None:
 
 
 def test_threads_are_pinned_and_the_caller_is_not() -> None:
-    before = affinity()
+    before = allowed_cpus()
     one = CpuSet([max(before)])
     for cpus in (one, str(one)):
         with ThreadPool(2, name="pinned", cpus=cpus) as pool:
@@ -204,10 +205,10 @@ def test_threads_are_pinned_and_the_caller_is_not() -> None:
 
             def seen(start: threading.Barrier = start) -> CpuSet:
                 start.wait(SOON)
-                return affinity()
+                return allowed_cpus()
 
             assert [future.result(SOON) for future in [pool.submit(seen), pool.submit(seen)]] == [one, one]
-    assert affinity() == before
+    assert allowed_cpus() == before
 
 
 @pytest.mark.parametrize("cpus", ["", "8000", "x"])

@@ -1,237 +1,236 @@
-"""CPU sets, affinity and quotas; the quotas from made-up `proc` and `sys` trees."""
+"""Whole machines, most of them made up."""
 
 from __future__ import annotations
 
-import os
-import threading
-from typing import TYPE_CHECKING
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yais.core.topology import (
-    CpuSet,
-    affinity,
-    concurrency,
-    cpu_quota,
-    pinned,
-    set_affinity,
-    usable_cpus,
-)
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-numbers = st.sets(st.integers(min_value=0, max_value=200))
+from yais.core.affinity import usable_cpus
+from yais.core.cpu_set import CpuSet
+from yais.core.gpus import Gpu
+from yais.core.topology import NumaNode, Topology
+from yais.testing import FakeMachine
 
 
-# --- CpuSet -------------------------------------------------------------------------------------------
+def read(root: Path, machine: FakeMachine) -> Topology:
+    return Topology.read(machine.write(root))
 
 
-@given(numbers)
-def test_text_goes_both_ways(cpus: set[int]) -> None:
-    there = CpuSet(cpus)
-    assert CpuSet(str(there)) == there
-    assert repr(there) == f"CpuSet('{there}')"
-    assert list(there) == sorted(cpus)
+def cpu_sets(top: int = 16) -> st.SearchStrategy[str]:
+    return st.sets(st.integers(0, top - 1)).map(lambda cpus: str(CpuSet(cpus)))
 
 
-@given(numbers, numbers)
-def test_algebra_is_that_of_sets(left: set[int], right: set[int]) -> None:
-    a, b = CpuSet(left), CpuSet(right)
-    assert set(a | b) == left | right
-    assert set(a & b) == left & right
-    assert set(a - b) == left - right
-    assert len(a) == len(left)
-    assert (a == b) == (left == right)
-    assert all((cpu in a) == (cpu in left) for cpu in range(201))
-    assert hash(a) == hash(CpuSet(sorted(left, reverse=True)))
+@st.composite
+def machines(draw: st.DrawFn) -> FakeMachine:
+    sockets, nodes = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    memory_only = draw(st.integers(0, 1))
+    return FakeMachine(
+        sockets=sockets,
+        nodes=nodes,
+        cores=draw(st.integers(1, 2)),
+        threads=draw(st.integers(1, 2)),
+        offline=draw(cpu_sets(8)),
+        numa=draw(st.booleans()),
+        memory_only=memory_only,
+        affinity=draw(st.none() | cpu_sets()),
+        cgroup=draw(st.sampled_from(["/", "/a/b"])),
+        version=draw(st.sampled_from([1, 2])),
+        cpuset=draw(st.none() | cpu_sets().filter(bool)),
+        quota=draw(st.none() | st.sampled_from([0.5, 3.0])),
+        gpus=draw(st.lists(st.none() | st.integers(0, sockets * nodes + memory_only - 1), max_size=3)),
+    )
+
+
+def assert_partition(parts: list[CpuSet], whole: CpuSet) -> None:
+    assert sorted(cpu for part in parts for cpu in part) == list(whole)
+
+
+@settings(max_examples=40, deadline=None)
+@given(machines())
+def test_every_cpu_is_in_one_place(machine: FakeMachine) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="yais-machine-"))
+    try:
+        topology = read(directory, machine)
+    finally:
+        shutil.rmtree(directory)
+    # One whose CPUs are all off does not say so: then the list is what the process is allowed.
+    if machine.online:
+        assert topology.online == machine.online
+        assert topology.usable == machine.usable
+    assert topology.offline == machine.present - topology.online
+    assert topology.quota == machine.quota
+    for parts in (topology.nodes, topology.sockets, topology.cores):
+        assert_partition([part.online for part in parts], topology.online)
+        assert_partition([part.cpus for part in parts], topology.usable)
+    for level in {(cache.level, cache.kind) for cache in topology.caches}:
+        caches = [cache for cache in topology.caches if (cache.level, cache.kind) == level]
+        assert_partition([cache.online for cache in caches], topology.online)
+        assert_partition([cache.cpus for cache in caches], topology.usable)
+    for cpu in topology.online:
+        assert cpu in topology.node_of(cpu).online
+        assert cpu in topology.siblings(cpu)
+    for gpu in topology.gpus:
+        assert gpu.cpus - topology.usable == CpuSet()
+        assert bool(gpu.cpus) == bool(topology.usable)
+    assert len(topology.gpus) == len(machine.gpus)
+    ones = topology.one_per_core(topology.usable)
+    assert len(ones) == sum(1 for core in topology.cores if core.cpus)
+    assert ones - topology.usable == CpuSet()
+
+
+def test_two_sockets_with_smt(tmp_path: Path) -> None:
+    topology = read(tmp_path, FakeMachine(sockets=2, cores=4, threads=2, memory_bytes=3 << 30))
+    assert [str(node.online) for node in topology.nodes] == ["0-3,8-11", "4-7,12-15"]
+    assert [dict(node.distances) for node in topology.nodes] == [{0: 10, 1: 21}, {0: 21, 1: 10}]
+    assert [node.memory_bytes for node in topology.nodes] == [3 << 30, 3 << 30]
+    assert [(socket.id, str(socket.cpus)) for socket in topology.sockets] == [
+        (0, "0-3,8-11"),
+        (1, "4-7,12-15"),
+    ]
+    assert str(topology.cpus_of_socket(1)) == "4-7,12-15"
+    assert [(core.socket, core.die, core.id, str(core.online)) for core in topology.cores[3:5]] == [
+        (0, 0, 3, "3,11"),
+        (1, 0, 0, "4,12"),
+    ]
+    assert str(topology.siblings(13)) == "5,13"
+    assert str(topology.one_per_core(CpuSet("0-1,8,13-14"))) == "0-1,13-14"
+    assert topology.node_of(12) is topology.nodes[1]
+    assert [(c.level, c.kind, c.size, str(c.online)) for c in topology.caches[-3:]] == [
+        (2, "Unified", 1 << 20, "7,15"),
+        (3, "Unified", 32 << 20, "0-3,8-11"),
+        (3, "Unified", 32 << 20, "4-7,12-15"),
+    ]
+    assert len([cache for cache in topology.caches if cache.level == 1]) == 16
+
+
+def test_four_nodes_of_two_sockets(tmp_path: Path) -> None:
+    topology = read(tmp_path, FakeMachine(sockets=2, nodes=2, cores=1))
+    assert [list(node.distances.values()) for node in topology.nodes] == [
+        [10, 12, 21, 21],
+        [12, 10, 21, 21],
+        [21, 21, 10, 12],
+        [21, 21, 12, 10],
+    ]
+    assert [str(socket.online) for socket in topology.sockets] == ["0-1", "2-3"]
+
+
+def test_more_than_64_cpus(tmp_path: Path) -> None:
+    topology = read(tmp_path, FakeMachine(sockets=2, nodes=2, cores=10, threads=2, affinity="8-12,62-79"))
+    assert str(topology.online) == "0-79"
+    assert str(topology.usable) == "8-12,62-79"
+    assert [str(node.cpus) for node in topology.nodes] == ["8-9", "10-12", "62-69", "70-79"]
+    assert topology.node_of(79).id == 3
+    assert str(topology.siblings(79)) == "39,79"
+
+
+def test_offline_cpus_are_not_offered(tmp_path: Path) -> None:
+    topology = read(tmp_path, FakeMachine(cores=4, threads=2, offline="1,6"))
+    assert str(topology.offline) == "1,6"
+    assert str(topology.usable) == str(topology.nodes[0].cpus) == "0,2-5,7"
+    assert str(topology.siblings(5)) == "5"
+    with pytest.raises(ValueError, match=r"got CPU 6, expected one that is online: '0,2-5,7'"):
+        topology.node_of(6)
+    with pytest.raises(ValueError, match=r"got CPU 6, expected one that is online: '0,2-5,7'"):
+        topology.siblings(6)
+
+
+def test_no_numa_is_one_node(tmp_path: Path) -> None:
+    topology = read(tmp_path, FakeMachine(sockets=2, numa=False, affinity="1-9", memory_bytes=1 << 30))
+    (node,) = topology.nodes
+    assert node == NumaNode(0, CpuSet("1-3"), CpuSet("0-3"), {0: 10}, 2 << 30)
+    assert len(topology.sockets) == 2
+
+
+def test_nodes_of_memory_only_offer_no_cpus(tmp_path: Path) -> None:
+    topology = read(tmp_path, FakeMachine(nodes=2, memory_only=1, gpus=[2]))
+    assert [str(node.cpus) for node in topology.nodes] == ["0-1", "2-3", ""]
+    assert topology.nodes[2].memory_bytes == 8 << 30
+    (gpu,) = topology.gpus
+    assert gpu.node == 2
+    nearest = topology.nearest_node(gpu)
+    assert nearest is topology.nodes[0]
+    assert gpu.cpus == nearest.cpus
+
+
+def test_numbers_with_gaps(tmp_path: Path) -> None:
+    root = FakeMachine(sockets=2, cores=1).write(tmp_path)
+    (root / "sys/devices/system/node/node1").rename(root / "sys/devices/system/node/node8")
+    topology = Topology.read(root)
+    assert [node.id for node in topology.nodes] == [0, 8]
+    assert [dict(node.distances) for node in topology.nodes] == [{0: 10, 8: 21}, {0: 21, 8: 10}]
+
+
+def test_a_cpu_of_no_node_is_found(tmp_path: Path) -> None:
+    root = FakeMachine(sockets=2, cores=2).write(tmp_path)
+    (root / "sys/devices/system/node/node1/cpulist").write_text("3\n")
+    topology = Topology.read(root)
+    assert [str(node.cpus) for node in topology.nodes] == ["0-2", "3"]
+
+
+def test_container_limits(tmp_path: Path) -> None:
+    topology = read(tmp_path, FakeMachine(cores=8, affinity="0-5", cpuset="4-7", quota=1.5, cgroup="/pod"))
+    assert str(topology.cpuset) == "4-7"
+    assert str(topology.usable) == "4-5"
+    assert topology.quota == 1.5
+
+
+def test_almost_nothing_to_read(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/status").write_text("Cpus_allowed_list:\t0-2\n")
+    topology = Topology.read(tmp_path)
+    assert topology.nodes == (NumaNode(0, CpuSet("0-2"), CpuSet("0-2"), {0: 10}, 0),)
+    assert [(core.id, core.socket, str(core.cpus)) for core in topology.cores] == [
+        (0, 0, "0"),
+        (1, 0, "1"),
+        (2, 0, "2"),
+    ]
+    assert (topology.caches, topology.gpus) == ((), ())
+
+
+def test_names_of_old_kernels(tmp_path: Path) -> None:
+    root = FakeMachine(cores=1, threads=2).write(tmp_path)
+    for cpu in range(2):
+        topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        (topology / "core_cpus_list").rename(topology / "thread_siblings_list")
+        (topology / "die_id").unlink()
+        (topology / "physical_package_id").write_text("-1\n")  # as some virtual machines have it
+    (core,) = Topology.read(root).cores
+    assert (core.id, core.die, core.socket, str(core.online)) == (0, 0, 0, "0-1")
+
+
+def test_an_unknown_socket(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got socket 2, expected one of '0-1'"):
+        read(tmp_path, FakeMachine(sockets=2)).cpus_of_socket(2)
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("node", "affinity", "near", "cpus"),
     [
-        ("0-3,8", "0-3,8"),
-        ("8, 0-1,2\n", "0-2,8"),
-        ("5,5,4-5", "4-5"),
-        ("7-7", "7"),
-        ("0,2,4", "0,2,4"),
-        ("", ""),
+        (1, None, 1, "2-3"),
+        (1, "0-2,4-7", 1, "2"),
+        (1, "0-1,4-7", 0, "0-1"),  # 12 away, the others 21
+        (3, "0-5", 2, "4-5"),
+        (None, None, None, "0-7"),
+        (None, "2-3", 1, "2-3"),  # one node is left
     ],
 )
-def test_text_is_normalized(text: str, expected: str) -> None:
-    assert str(CpuSet(text)) == expected
-
-
-@pytest.mark.parametrize("text", ["a", "3-1", "1,", ",", "-1", "1-", "1--2", "0x1", "1.5", "1 2", "²"])
-def test_bad_text_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"got CPU list .*, expected numbers and ranges") as caught:
-        CpuSet(text)
-    assert repr(text) in str(caught.value)
-
-
-def test_negative_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match="got CPU number -2, expected none below 0"):
-        CpuSet([3, -1, -2])
-
-
-def test_other_types_are_not_equal() -> None:
-    assert CpuSet("0-1") != {0, 1}
-    assert CpuSet() != ""
-
-
-# --- Affinity -----------------------------------------------------------------------------------------
-
-
-def test_pinned_pins_this_thread_and_restores_it() -> None:
-    before = affinity()
-    one = CpuSet([min(before)])
-    with pinned(one):
-        assert affinity() == one
-        with pinned(before):  # Wider again: what counts is the cpuset, not the affinity of the moment.
-            assert affinity() == before
-        assert affinity() == one
-    assert affinity() == before
-
-
-def test_pinned_restores_after_an_error() -> None:
-    before = affinity()
-    with pytest.raises(KeyError), pinned(CpuSet([max(before)])):
-        raise KeyError
-    assert affinity() == before
-
-
-@pytest.mark.parametrize("also_allowed", [False, True])
-def test_cpus_that_are_not_there_are_refused(also_allowed: bool) -> None:
-    before = affinity()
-    wanted = CpuSet([8000]) | (before if also_allowed else CpuSet())
-    with pytest.raises(ValueError, match=r"got CPUs '.*8000', expected .* in '[0-9]") as caught:
-        set_affinity(wanted)
-    assert f"'{wanted}'" in str(caught.value)
-    assert affinity() == before
-
-
-def test_no_cpu_at_all_is_refused() -> None:
-    before = affinity()
-    with pytest.raises(ValueError, match="got CPUs '', expected at least one"), pinned(CpuSet()):
-        pytest.fail("entered")
-    assert affinity() == before
-
-
-def test_usable_cpus_are_those_of_the_process() -> None:
-    seen: list[CpuSet] = []
-
-    def on_a_pinned_thread() -> None:
-        set_affinity(CpuSet([min(affinity())]))
-        seen.append(usable_cpus())
-
-    thread = threading.Thread(target=on_a_pinned_thread)
-    thread.start()
-    thread.join()
-    assert seen == [usable_cpus()]
-    assert set(usable_cpus()) == os.sched_getaffinity(os.getpid())
-
-
-# --- Quotas -------------------------------------------------------------------------------------------
-
-
-def tree(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-V1 = "12:memory:/a\n4:cpuset:/a\n3:cpu,cpuacct:/a/b\n0::/a\n"
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        pytest.param({}, None, id="nothing to read"),
-        pytest.param({"proc/self/cgroup": "0::/\n"}, None, id="v2: root of the machine has no file"),
-        pytest.param(
-            {
-                "proc/self/cgroup": "0::/\n",
-                "sys/fs/cgroup/cpu.max": "150000 100000\n",
-                "sys/fs/cpu.max": "1000 100000\n",
-            },
-            1.5,
-            id="v2: container",
-        ),
-        pytest.param(
-            {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, None, id="v2: unlimited"
-        ),
-        pytest.param(
-            {
-                "proc/self/cgroup": "0::/a/b/c\n",
-                "sys/fs/cgroup/a/cpu.max": "200000 100000\n",
-                "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
-                "sys/fs/cgroup/a/b/c/cpu.max": "40000 10000\n",
-                "sys/fs/cgroup/other/cpu.max": "1000 100000\n",
-            },
-            2.0,
-            id="v2: a parent is the tightest",
-        ),
-        pytest.param(
-            {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "50000 100000\n"},
-            0.5,
-            id="v2: less than one CPU",
-        ),
-        pytest.param(
-            {"proc/self/cgroup": "0::/../x\n", "sys/fs/cgroup/cpu.max": "300000 100000\n"},
-            3.0,
-            id="v2: above the namespace",
-        ),
-        pytest.param(
-            {
-                "proc/self/cgroup": V1,
-                "sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us": "250000\n",
-                "sys/fs/cgroup/cpu/a/b/cpu.cfs_period_us": "100000\n",
-                "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "-1\n",
-                "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000\n",
-            },
-            2.5,
-            id="v1: own",
-        ),
-        pytest.param(
-            {
-                "proc/self/cgroup": V1,
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "50000\n",
-            },
-            2.0,
-            id="v1: container that sees its path on the host",
-        ),
-        pytest.param(
-            {
-                "proc/self/cgroup": V1,
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-            },
-            None,
-            id="v1: unlimited",
-        ),
-    ],
-)
-def test_cpu_quota(tmp_path: Path, files: dict[str, str], expected: float | None) -> None:
-    assert cpu_quota(tree(tmp_path, files)) == expected
-
-
-@pytest.mark.parametrize(("quota", "expected"), [("20000", 1), ("100000", 1), ("100001", 2), ("9000000", 3)])
-def test_concurrency_is_cut_to_the_quota(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
+def test_nearest_node_of_a_gpu(
+    tmp_path: Path, node: int | None, affinity: str | None, near: int | None, cpus: str
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5})
-    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": f"{quota} 100000\n"}
-    assert concurrency(tree(tmp_path, files)) == expected
+    topology = read(tmp_path, FakeMachine(sockets=2, nodes=2, affinity=affinity, gpus=[node]))
+    (gpu,) = topology.gpus
+    assert gpu == Gpu(0, "0x2335", "0000:10:00.0", node, CpuSet(cpus))
+    nearest = topology.nearest_node(gpu)
+    assert (None if nearest is None else nearest.id) == near
 
 
-def test_concurrency_without_a_quota_is_the_usable_cpus(tmp_path: Path) -> None:
-    assert concurrency(tmp_path) == len(usable_cpus())
-
-
-def test_this_machine_has_an_answer() -> None:
-    assert 1 <= concurrency() <= len(usable_cpus())
+def test_this_machine() -> None:
+    topology = Topology.read()
+    assert topology.usable and topology.usable == usable_cpus()
+    assert_partition([node.cpus for node in topology.nodes], topology.usable)
+    assert sum(node.memory_bytes for node in topology.nodes) > 0

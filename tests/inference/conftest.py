@@ -13,7 +13,8 @@ from yais.engines.engine import Engine
 from yais.inference.layout import Signature
 from yais.inference.model import Model, ModelOptions
 from yais.inference.scheduling.dynamic import BatchingPolicy
-from yais.lane import Lane
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
 
 MakeModel = Callable[..., Model]
 
@@ -26,16 +27,23 @@ def timer() -> Iterator[Timer]:
 
 
 @pytest.fixture
-def lane() -> Iterator[Lane]:
-    lane = Lane("test", threads={"execute": 3})
-    yield lane
-    assert lane.close(10.0)
-    statistics = lane.staging.statistics()
-    assert statistics.available == statistics.size, "a batch kept its staging memory"
+def lanes() -> Iterator[Lanes]:
+    lanes = Lanes("test", threads={"execute": 3})
+    yield lanes
+    assert lanes.close(10.0)
+    statistics = lanes.pool.statistics()
+    assert statistics.available == statistics.size, "a batch kept its lane"
 
 
 @pytest.fixture
-def make_model(lane: Lane, timer: Timer) -> Iterator[MakeModel]:
+def tokens() -> Iterator[Tokens]:
+    tokens = Tokens(8)
+    yield tokens
+    assert tokens.pool.statistics().available == 8, "a batch kept its token"
+
+
+@pytest.fixture
+def make_model(lanes: Lanes, tokens: Tokens, timer: Timer) -> Iterator[MakeModel]:
     """Make models that are closed at the end, and must then have nothing in flight."""
     models: list[Model] = []
 
@@ -45,12 +53,13 @@ def make_model(lane: Lane, timer: Timer) -> Iterator[MakeModel]:
         signature: Signature = SIGNATURE,
         instances: int = 1,
         batching: bool = True,
-        lane: Lane = lane,
+        lanes: Lanes = lanes,
+        tokens: Tokens = tokens,
         **policy: Any,
     ) -> Model:
         batching_policy = BatchingPolicy(signature.max_batch, **policy) if batching else None
         options = ModelOptions(batching_policy, instances)
-        model = Model(signature, "1", engine, options, lane=lane, timer=timer)
+        model = Model(signature, "1", engine, options, lanes=lanes, tokens=tokens, timer=timer)
         models.append(model)
         return model
 

@@ -161,9 +161,14 @@ def check_invariants(counts: Counts) -> None:
         (counts.request_seconds, requests),
         (counts.queue_seconds, requests),
         (counts.compute_seconds, requests),
+        (counts.buffers_seconds, requests),
+        (counts.token_seconds, requests),
+        (counts.stream_seconds, requests),
+        (counts.load_ratio, requests),
     ):
         assert sum(histogram.counts) == observations
     assert counts.batch_size.sum == counts.inferences
     assert counts.request_seconds.sum == pytest.approx(counts.success.ns / 1e9)
-    assert counts.queue_seconds.sum == pytest.approx(counts.queue.ns / 1e9)
+    waited = counts.queue_seconds.sum + counts.buffers_seconds.sum + counts.token_seconds.sum
+    assert waited == pytest.approx(counts.queue.ns / 1e9)
     assert counts.compute_seconds.sum == pytest.approx(counts.compute_infer.ns / 1e9)

@@ -39,7 +39,8 @@ from yais.inference.model import Model, ModelOptions
 from yais.inference.request import InferRequest, InferResponse
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.scheduling.queue import CloseReason
-from yais.lane import Lane
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
 from yais.protocol.tensor_codec import objects
 from yais.testing import FakeEngine
 
@@ -446,9 +447,9 @@ def test_results_are_right_under_concurrency(
 
 @pytest.mark.parametrize("stages", [("pre", "execute", "post"), ("execute", "post"), ("pre", "execute")])
 def test_lanes_with_other_stages(make_model: MakeModel, stages: tuple[str, ...]) -> None:
-    lane = Lane("staged", threads=dict.fromkeys(stages, 2))
+    lanes = Lanes("staged", threads=dict.fromkeys(stages, 2))
     engine, threads = recording()
-    model = make_model(engine, lane=lane, instances=2)
+    model = make_model(engine, lanes=lanes, instances=2)
     callbacks: list[str] = []
 
     def work(index: int) -> None:
@@ -460,26 +461,36 @@ def test_lanes_with_other_stages(make_model: MakeModel, stages: tuple[str, ...])
 
     in_threads(4, work)
     assert {thread.name[: len("staged-execute")] for thread in threads} == {"staged-execute"}
-    assert model.close(SOON) and lane.close(SOON)
+    assert model.close(SOON) and lanes.close(SOON)
     # Those attached in time ran where the last stage does.
     lasts = {name.rsplit("-", 1)[0] for name in callbacks if name.startswith("staged")}
-    assert lasts <= {f"staged-{stages[-1]}"}
-    statistics = lane.staging.statistics()
+    assert lasts <= {f"staged-{stages[-1]}", "staged-execute"}  # what is short does not hop
+    statistics = lanes.pool.statistics()
     assert statistics.available == statistics.size
 
 
-def test_a_lane_must_execute(timer: Timer) -> None:
-    with pytest.raises(ValueError, match=r"expected a lane with 'execute' threads"):
-        Model(SIGNATURE, "1", doubling(), ModelOptions(), lane=Lane("none", threads={"post": 1}), timer=timer)
+def test_a_lane_must_execute(tokens: Tokens, timer: Timer) -> None:
+    with pytest.raises(ValueError, match=r"expected lanes with 'execute' threads"):
+        Model(
+            SIGNATURE,
+            "1",
+            doubling(),
+            ModelOptions(),
+            lanes=Lanes("none", threads={"post": 1}),
+            tokens=tokens,
+            timer=timer,
+        )
 
 
 @pytest.mark.parametrize("max_batch", [4, 9])
-def test_the_policy_must_fit_the_signature(lane: Lane, timer: Timer, max_batch: int) -> None:
+def test_the_policy_must_fit_the_signature(
+    lanes: Lanes, tokens: Tokens, timer: Timer, max_batch: int
+) -> None:
     options = ModelOptions(BatchingPolicy(max_batch))
     with pytest.raises(
         ValueError, match=f"got batches of {max_batch}, expected 8 as in the signature of 'M'"
     ):
-        Model(SIGNATURE, "1", doubling(), options, lane=lane, timer=timer)
+        Model(SIGNATURE, "1", doubling(), options, lanes=lanes, tokens=tokens, timer=timer)
 
 
 # --- Cancellation and deadlines -----------------------------------------------------------------------
@@ -511,7 +522,7 @@ def test_all_cancelled(make_model: MakeModel) -> None:
     assert model.pending == 0
 
 
-def test_a_batch_cancelled_as_it_is_taken(make_model: MakeModel) -> None:
+def test_a_batch_cancelled_as_it_is_taken(make_model: MakeModel, lanes: Lanes) -> None:
     # Between being taken from the queue and being claimed by the runner.
     engine = doubling()
     model = make_model(engine)
@@ -521,7 +532,7 @@ def test_a_batch_cancelled_as_it_is_taken(make_model: MakeModel) -> None:
         lane_is_busy.set()
         assert go_on.wait(SOON)
 
-    occupied = [model._runner.lane.threads["execute"].submit(occupy) for _ in range(3)]
+    occupied = [lanes.threads[0]["execute"].submit(occupy) for _ in range(3)]
     assert lane_is_busy.wait(SOON)
     future = model.submit(request())
     assert model.pending == 0 and future.cancel()
@@ -807,17 +818,19 @@ def test_closing_between_the_check_and_the_queue(make_model: MakeModel) -> None:
     assert not engine.batches
 
 
-def test_a_batch_ends_though_its_lane_is_closed(timer: Timer) -> None:
+def test_a_batch_ends_though_its_lane_is_closed(tokens: Tokens, timer: Timer) -> None:
     # A server that stops does not wait for ever, and then its lane goes before the last batch.
     for stages in (("execute", "post"), ("pre", "execute", "post"), ("execute",)):
-        lane = Lane("closing", threads=dict.fromkeys(stages, 1))
+        lanes = Lanes("closing", threads=dict.fromkeys(stages, 1))
         engine = doubling()
-        model = Model(SIGNATURE, "1", engine, ModelOptions(BatchingPolicy(8)), lane=lane, timer=timer)
+        model = Model(
+            SIGNATURE, "1", engine, ModelOptions(BatchingPolicy(8)), lanes=lanes, tokens=tokens, timer=timer
+        )
         with stopped(engine, model) as running:
             assert not model.close(0.0)
-            assert not lane.close(0.0)
+            assert not lanes.close(0.0)
         assert running[0].get(SOON)
-        assert model.close(SOON) and lane.close(SOON)
+        assert model.close(SOON) and lanes.close(SOON)
 
 
 # --- Warming up ---------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from yais.errors import DeadlineExceeded, Internal, InvalidArgument
 from yais.inference.model import Model, ModelOptions
 from yais.inference.request import InferRequest, InferResponse
 from yais.inference.scheduling.dynamic import BatchingPolicy
-from yais.lane import Lane
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
 from yais.testing import FakeEngine
 
 REQUESTS = 1000  # of each thread
@@ -74,9 +75,9 @@ def test_soak(
 ) -> None:
     caplog.set_level("CRITICAL", "yais.inference")
     engine = unreliable()
-    lane, timer = Lane("soak", threads=stages), Timer("soak-timer")
+    lanes, tokens, timer = Lanes("soak", threads=stages), Tokens(2), Timer("soak-timer")
     options = ModelOptions(None if policy is None else BatchingPolicy(8, **policy), instances)
-    model = Model(SIGNATURE, "1", engine, options, lane=lane, timer=timer)
+    model = Model(SIGNATURE, "1", engine, options, lanes=lanes, tokens=tokens, timer=timer)
     tally = Tally()
 
     def ask(index: int, rng: random.Random, number: int) -> None:
@@ -114,27 +115,27 @@ def test_soak(
             assert is_double(future.result(0), asked)
             outcomes["answered"] += 1
     assert all(outcomes.values()), outcomes
-    check_instances(model, engine, instances)
-    assert model.close(SOON) and timer.close(SOON) and lane.close(SOON)
+    check_instances(model, engine, min(instances, stages["execute"], tokens.size), instances)
+    assert model.close(SOON) and timer.close(SOON) and lanes.close(SOON)
     # Each was done once: counted only now, when the last callbacks have run.
     assert tally.done == {id(future): 1 for future, _ in tally.asked}
     counts = model.counts()
     check_invariants(counts)
     assert counts.success.count == outcomes["answered"] + instances
     assert counts.fail.count == outcomes["failed"]
-    staging = lane.staging.statistics()
+    staging = lanes.pool.statistics()
     assert staging.available == staging.size
+    assert tokens.pool.statistics().available == tokens.size
 
 
-def check_instances(model: Model, engine: FakeEngine, instances: int) -> None:
+def check_instances(model: Model, engine: FakeEngine, at_once: int, instances: int) -> None:
     """Check that as many batches as ever run at once."""
     engine._function = lambda x: [np.array(x * 2)]
     engine.gate.clear()
     while engine.entered.acquire(blocking=False):
         pass
-    lanes = len(model._runner.lane.threads["execute"]._threads)
     futures = [model.submit(request(batch=8)) for _ in range(instances)]
-    for _ in range(min(instances, lanes)):
+    for _ in range(at_once):
         assert engine.entered.acquire(timeout=SOON), "an instance was lost"
     engine.gate.set()
     assert all(future.get(SOON) for future in futures)

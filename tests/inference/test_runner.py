@@ -11,36 +11,37 @@ import pytest
 from modelling import SOON, X, Y, doubling, is_double, request, rows, stopped
 
 from yais.inference.model import Model
-from yais.lane import Lane
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
 from yais.testing import FakeEngine
 
 MakeModel = Any
 
 
 @pytest.fixture
-def staged() -> Iterator[Lane]:
-    lane = Lane("staged", threads={"execute": 2, "post": 1})
-    yield lane
-    assert lane.close(SOON)
+def staged() -> Iterator[Lanes]:
+    lanes = Lanes("staged", threads={"execute": 2, "post": 1})
+    yield lanes
+    assert lanes.close(SOON)
 
 
-def free(lane: Lane) -> bool:
-    statistics = lane.staging.statistics()
+def free(lanes: Lanes) -> bool:
+    statistics = lanes.pool.statistics()
     return statistics.available == statistics.size
 
 
-def test_instance_and_staging_are_free_before_outputs_are_handed_out(
+def test_instance_and_lane_are_free_before_outputs_are_handed_out(
     make_model: MakeModel, staged: Lane
 ) -> None:
     engine = doubling()
-    model: Model = make_model(engine, lane=staged)
+    model: Model = make_model(engine, lanes=staged)
     busy, go_on = threading.Event(), threading.Event()
 
     def occupy() -> None:
         busy.set()
         assert go_on.wait(SOON)
 
-    occupied = staged.threads["post"].submit(occupy)
+    occupied = staged.threads[0]["post"].submit(occupy)
     assert busy.wait(SOON)
     engine.gate.clear()
     futures = [model.submit(request())]
@@ -56,17 +57,17 @@ def test_instance_and_staging_are_free_before_outputs_are_handed_out(
     assert all(future.get(SOON) for future in futures) and engine.batches == [1, 3, 1]
 
 
-def test_only_what_is_gathered_takes_staging(make_model: MakeModel, lane: Lane) -> None:
+def test_what_is_gathered_is_in_the_memory_of_a_lane(make_model: MakeModel, lanes: Lanes) -> None:
     engine = doubling()
     model = make_model(engine)
     asked = [request(float(index), batch=4) for index in range(8)]
     with stopped(engine, model):
         futures = [model.submit(one) for one in asked]
     assert all(is_double(future.get(SOON), one) for future, one in zip(futures, asked, strict=True))
-    acquired = lane.staging.statistics().acquired_total
-    assert acquired == 4  # batches of one request need none
-    with lane.staging.acquire(SOON) as arena:
-        assert arena.size >= 64
+    leases = [lanes.pool.acquire(SOON) for _ in range(lanes.size)]
+    assert max(lease.item.staging.size for lease in leases) >= 64
+    for lease in leases:
+        lease.release()
 
 
 def test_what_was_answered_does_not_change(make_model: MakeModel) -> None:

@@ -18,9 +18,23 @@ MakeModel = Any
 
 
 def record(
-    size: int, received: list[int], queued: list[int], times: tuple[int, int, int, int]
+    size: int,
+    received: list[int],
+    queued: list[int],
+    times: tuple[int, int, int, int],
+    reason: CloseReason = CloseReason.FULL,
 ) -> BatchRecord:
-    return BatchRecord(size, CloseReason.FULL, received, queued, *times)
+    input_start, infer_start, infer_end, output_end = times
+    return BatchRecord(
+        reason,
+        input_start=input_start,
+        infer_start=infer_start,
+        infer_end=infer_end,
+        output_end=output_end,
+        size=size,
+        received=received,
+        queued=queued,
+    )
 
 
 def test_one_batch() -> None:
@@ -78,7 +92,7 @@ def test_any_batches(batches: list[tuple[list[int], list[int], CloseReason]], re
     for requests, steps, reason in batches * repeated:
         start, infer, end, done = (sum(steps[: count + 1]) for count in range(4))
         moments = [0] * len(requests)
-        statistics.record_batch(BatchRecord(sum(requests), reason, moments, moments, start, infer, end, done))
+        statistics.record_batch(record(sum(requests), moments, moments, (start, infer, end, done), reason))
     counts = statistics.snapshot()
     check_invariants(counts)
     assert counts.executions == repeated * len(batches)

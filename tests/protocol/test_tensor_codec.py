@@ -16,13 +16,12 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, 
 
 from yais.core.tensor import DataType
 from yais.errors import InvalidArgument
+from yais.core.arrays import bf16_to_float32, float32_to_bf16
 from yais.protocol.tensor_codec import (
-    bf16_to_float32,
     decode,
     decode_bytes,
     encode,
     encode_bytes,
-    float32_to_bf16,
     objects,
 )
 

@@ -15,7 +15,8 @@ from yais.errors import InvalidArgument
 from yais.inference.model import ModelOptions
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.protocol.model_config_pb2 import ModelConfig
-from yais.repository.config import complete, onnx_options, options, read_config, signature
+from yais.repository.backends import onnx_options
+from yais.repository.config import complete, options, read_config, signature
 
 FP32, INT64 = DataType.FP32, DataType.INT64
 
@@ -48,6 +49,8 @@ SUPPORTED = {
     "optimization",
     "optimization.graph",
     "optimization.graph.level",
+    "model_transaction_policy",
+    "model_transaction_policy.decoupled",
     "parameters",
     "parameters.string_value",
 }
@@ -223,11 +226,18 @@ INVALID = [
         "name: 'other'",
         "unexpected directory name 'm' for model 'other', directory name must equal model name",
     ),
-    ("backend: 'tensorrt'", "got backend 'tensorrt' for model 'm', expected 'onnxruntime'"),
-    ("platform: 'tensorrt_plan'", "got platform 'tensorrt_plan' for model 'm', expected 'onnxruntime'"),
+    ("backend: 'tensorrt'", "got backend 'tensorrt' for model 'm', expected 'onnxruntime' or 'python'"),
+    (
+        "platform: 'tensorrt_plan'",
+        "got platform 'tensorrt_plan' for model 'm', expected 'onnxruntime' or 'python'",
+    ),
     (
         "backend: 'onnxruntime' platform: 'tensorrt_plan'",
-        "got platform 'tensorrt_plan' for model 'm', expected 'onnxruntime'",
+        "got platform 'tensorrt_plan' for model 'm', expected 'onnxruntime' or 'python'",
+    ),
+    (
+        "backend: 'python' platform: 'onnxruntime_onnx'",
+        "got platform 'onnxruntime_onnx' for model 'm', which has backend 'python', expected 'python'",
     ),
     ("max_batch_size: -1", "'max_batch_size' must be non-negative value in model configuration for 'm'"),
     (

@@ -10,7 +10,8 @@ from yais.core.tensor import DataType, TensorSpec
 from yais.core.timer import Timer
 from yais.errors import InvalidArgument, NotFound, Unavailable
 from yais.inference.request import InferRequest
-from yais.lane import Lane
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
 from yais.repository.repository import ModelRepository, ModelState
 
 SOON = 20.0
@@ -21,8 +22,8 @@ TENSORS = (
 
 
 @pytest.fixture(scope="module")
-def lane():
-    made = Lane("test", threads={"execute": 1})
+def lanes():
+    made = Lanes("test", threads={"execute": 1})
     yield made
     assert made.close()
 
@@ -35,12 +36,12 @@ def timer():
 
 
 @pytest.fixture
-def load(lane, timer):
+def load(lanes, timer):
     """Return a function that loads repositories."""
     loaded = []
 
     def from_roots(*roots, progress=None):
-        repository = ModelRepository(roots, lane=lane, timer=timer)
+        repository = ModelRepository(roots, lanes=lanes, tokens=Tokens(2), timer=timer)
         loaded.append(repository)
         repository.load_all(progress)
         return repository
@@ -234,9 +235,9 @@ def test_nothing_is_loaded_when_a_name_is_there_twice(load, tmp_path):
         load(tmp_path / "first", tmp_path / "second")
 
 
-def test_after_close_there_are_no_models(lane, timer, tmp_path):
+def test_after_close_there_are_no_models(lanes, timer, tmp_path):
     write(tmp_path, "model", identity("FP32"))
-    repository = ModelRepository([tmp_path], lane=lane, timer=timer)
+    repository = ModelRepository([tmp_path], lanes=lanes, tokens=Tokens(2), timer=timer)
     repository.load_all()
     model = repository.find("model").model
     assert repository.close(SOON)

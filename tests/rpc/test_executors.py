@@ -12,7 +12,7 @@ from echoing import SOON, eventually
 from streaming import SERVICE, Client, Log, Requests, connected, ended
 
 import yais
-from yais.core.topology import CpuSet
+from yais.core.cpu_set import CpuSet
 
 
 class Where(yais.Context):

@@ -32,7 +32,6 @@ NO_MESSAGE = (
 )
 
 UNIMPLEMENTED = (
-    "RepositoryIndex",
     "RepositoryModelLoad",
     "RepositoryModelUnload",
     "SystemSharedMemoryStatus",

@@ -1,37 +1,45 @@
-"""Models of a remote server, with the surface that local ones have."""
+"""Models of remote servers, with the surface that local ones have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
+import grpc
 
+from yais.core.arrays import prepared, presented
+from yais.core.clock import Deadline
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
-from yais.errors import Code, InvalidArgument, YaisError
+from yais.core.thread_pool import ThreadPool
+from yais.errors import Code, FailedPrecondition, YaisError
+from yais.infer_runner import AbstractInferRunner, Array, Post, Pre
 from yais.protocol import kserve_pb2 as pb
-from yais.protocol.tensor_codec import bf16_to_float32, decode, encode, float32_to_bf16
-from yais.rpc.client import Channels, ClientUnary
+from yais.protocol.tensor_codec import decode, encode
+from yais.rpc.client import Channels, ClientUnary, Retry
 
 __all__ = ["InferRemoteRunner", "RemoteInferenceManager"]
 
-Array = npt.NDArray[Any]
-
 _SERVICE = "/inference.GRPCInferenceService/"
+_THREADS = {"pre": 1, "post": 3}  # as a local manager has
 
 
 class RemoteInferenceManager:
-    """The models of a KServe v2 server (yais, Triton). Thread-safe; a context manager.
+    """The models of one or several KServe v2 servers (yais, Triton). Thread-safe; a context manager.
 
     Parameters
     ----------
-    address
-        "host:port".
+    addresses
+        "host:port", or a sequence of numeric addresses of servers with the same models, which are asked in turn.
+        Servers that cannot be reached are left out while others can. A name that stands for several addresses
+        is one for all of them with `balancing="round_robin"`.
     timeout
-        Seconds any call may take, unless `infer` is told otherwise.
+        Seconds any call may take, unless `infer_with_deadline` says otherwise.
+    tls, retry, balancing, health_service, channels
+        See `yais.rpc.client.Channels`; `channels` is its `count`. Several addresses are balanced by
+        "round_robin" unless something else is said.
 
     Examples
     --------
@@ -40,11 +48,37 @@ class RemoteInferenceManager:
     ...     digits.infer(image=images).get()["probabilities"]
     """
 
-    def __init__(self, address: str, *, timeout: float = 30.0) -> None:
-        self.address = address
+    def __init__(
+        self,
+        addresses: str | Sequence[str],
+        *,
+        timeout: float = 30.0,
+        tls: bool | grpc.ChannelCredentials | None = None,
+        retry: Retry | None = None,
+        balancing: str | None = None,
+        health_service: str | None = None,
+        channels: int = 1,
+    ) -> None:
+        self.addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
         self._timeout = timeout
-        unlimited = [("grpc.max_send_message_length", -1)]
-        self._channels = Channels(address, max_message_bytes=-1, options=unlimited)
+        if balancing is None and not isinstance(addresses, str):
+            balancing = "round_robin"
+        self._channels = Channels(
+            addresses,
+            count=channels,
+            tls=tls,
+            retry=retry,
+            balancing=balancing,
+            health_service=health_service,
+            max_message_bytes=-1,
+            options=[("grpc.max_send_message_length", -1)],
+        )
+        self._lock = threading.Lock()
+        self._pools: dict[str, ThreadPool] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<RemoteInferenceManager of {', '.join(self.addresses)}>"
 
     def server_ready(self) -> bool:
         """Whether the server takes inference requests; False when it cannot be reached."""
@@ -56,8 +90,24 @@ class RemoteInferenceManager:
             raise
         return bool(reply.ready)
 
-    def infer_runner(self, name: str, version: str = "") -> InferRemoteRunner:
+    def get_models(self) -> list[str]:
+        """Return the names of the models that take requests. Raises what the server answers."""
+        request = pb.RepositoryIndexRequest(ready=True)
+        index = self._call("RepositoryIndex", request, pb.RepositoryIndexResponse)
+        return sorted({model.name for model in index.models})
+
+    def infer_runner(
+        self, name: str, version: str = "", *, pre: Pre | None = None, post: Post | None = None
+    ) -> InferRemoteRunner:
         """Return a runner for a model, asking the server what it takes and gives.
+
+        Parameters
+        ----------
+        version
+            Empty for the latest.
+        pre, post
+            Make the model's inputs of what `infer` is given, and the future's result of the outputs. They run
+            on threads of this manager.
 
         Raises
         ------
@@ -71,12 +121,45 @@ class RemoteInferenceManager:
         config = self._call(
             "ModelConfig", pb.ModelConfigRequest(name=name, version=version), pb.ModelConfigResponse
         )
-        infer: ClientUnary[Any, Any] = self._method("ModelInfer", pb.ModelInferResponse)
-        return InferRemoteRunner(infer, metadata, config.config.max_batch_size, version, self._timeout)
+        return InferRemoteRunner(
+            self._method("ModelInfer", pb.ModelInferResponse),
+            metadata,
+            config.config.max_batch_size,
+            version,
+            self._timeout,
+            pre=pre,
+            post=post,
+            pools=self,
+        )
 
-    def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+    def threads(self, stage: str) -> ThreadPool:
+        """Return the threads for `pre` or `post` callables, started when first asked for.
+
+        Raises
+        ------
+        FailedPrecondition
+            The manager is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise FailedPrecondition(f"{self!r} is closed, expected an open one")
+            if stage not in self._pools:
+                self._pools[stage] = ThreadPool(_THREADS[stage], name=f"remote-{stage}")
+            return self._pools[stage]
+
+    def close(self, timeout: float = 30.0) -> bool:
+        """Close the connections; calls in flight are cancelled.
+
+        Returns
+        -------
+        bool
+            Whether callables that were running ended within `timeout` seconds.
+        """
         self._channels.close()
+        with self._lock:
+            self._closed = True
+            pools = list(self._pools.values())
+        return all([pool.close(timeout) for pool in pools])  # noqa: C419 - close every one
 
     def __enter__(self) -> Self:
         """Return the manager itself."""
@@ -101,7 +184,7 @@ class RemoteInferenceManager:
         return self._method(rpc, response).call(request)
 
 
-class InferRemoteRunner:
+class InferRemoteRunner(AbstractInferRunner[Any]):
     """One model of a remote server. Thread-safe; made by `RemoteInferenceManager.infer_runner`."""
 
     def __init__(
@@ -111,109 +194,38 @@ class InferRemoteRunner:
         max_batch_size: int,
         version: str,
         timeout: float,
+        *,
+        pre: Pre | None,
+        post: Post | None,
+        pools: RemoteInferenceManager,
     ) -> None:
-        self.name = metadata.name
-        self._infer = infer
+        super().__init__(
+            metadata.name,
+            {tensor.name: _spec(tensor) for tensor in metadata.inputs},
+            {tensor.name: _spec(tensor) for tensor in metadata.outputs},
+            max_batch_size,
+            pre=pre,
+            post=post,
+            threads=pools.threads,
+        )
+        self._method = infer
         self._version = version
         self._timeout = timeout
-        self._max_batch_size = max_batch_size
-        self._inputs = {tensor.name: _spec(tensor) for tensor in metadata.inputs}
-        self._outputs = {tensor.name: _spec(tensor) for tensor in metadata.outputs}
 
-    def __repr__(self) -> str:
-        inputs = ", ".join(map(str, self._inputs.values()))
-        outputs = ", ".join(map(str, self._outputs.values()))
-        return f"<InferRemoteRunner {self.name}: ({inputs}) -> ({outputs})>"
-
-    def input_bindings(self) -> dict[str, TensorSpec]:
-        """Return what the model takes; a leading -1 is the batch of a batching model."""
-        return dict(self._inputs)
-
-    def output_bindings(self) -> dict[str, TensorSpec]:
-        """Return what the model gives."""
-        return dict(self._outputs)
-
-    def max_batch_size(self) -> int:
-        """Return the largest batch of one request; 0 for a model without a batch dimension."""
-        return self._max_batch_size
-
-    def infer(self, /, *, timeout: float | None = None, **inputs: npt.ArrayLike) -> Future[dict[str, Array]]:
-        """Send a request; returns at once.
-
-        Parameters
-        ----------
-        timeout
-            Seconds for this request.
-        inputs
-            An array for each input, or what numpy makes one of. Of the model's type, or one that converts
-            to it without loss of kind; of whole numbers any type that they fit.
-
-        Returns
-        -------
-        Future
-            Of a dict of arrays by output name; it fails with the `YaisError` of the server's status.
-
-        Raises
-        ------
-        InvalidArgument
-            An input is unknown or missing, or its values are none of the model's type.
-        """
-        request = self._request(inputs)
-        return self._infer.submit(
-            request, timeout=self._timeout if timeout is None else timeout, then=_arrays
-        )
-
-    def _request(self, inputs: Mapping[str, npt.ArrayLike]) -> pb.ModelInferRequest:
-        if inputs.keys() != self._inputs.keys():
-            raise InvalidArgument(
-                f"got inputs {sorted(inputs)} for model '{self.name}', expected {sorted(self._inputs)}"
-            )
+    def _submit(self, arrays: Mapping[str, Any], deadline: Deadline) -> Future[Any]:
         request = pb.ModelInferRequest(model_name=self.name, model_version=self._version)
-        for name, spec in self._inputs.items():
-            array = _converted(inputs[name], spec)
-            request.inputs.add(name=name, datatype=spec.datatype.value, shape=array.shape)
+        for name, array in prepared(arrays, self._inputs, self.name).items():
+            request.inputs.add(name=name, datatype=self._inputs[name].datatype.value, shape=array.shape)
             request.raw_input_contents.append(bytes(encode(array)))
-        return request
+        seconds = deadline.remaining()
+        return self._method.submit(request, timeout=self._timeout if seconds is None else seconds)
 
-
-def _converted(value: npt.ArrayLike, spec: TensorSpec) -> Array:
-    if spec.datatype is DataType.BYTES:
-        return _texts(value, spec)
-    wanted = np.dtype(np.float32) if spec.datatype is DataType.BF16 else spec.datatype.numpy
-    try:
-        array = np.asarray(value)
-        # Whether whole numbers fit is a matter of their values, not of their type.
-        whole = array.dtype.kind in "iu" and wanted.kind in "iu"
-        converted = array.astype(wanted, casting="unsafe" if whole else "same_kind", copy=False)
-    except ValueError as error:
-        raise InvalidArgument(f"input '{spec.name}': {error}") from None
-    except TypeError:
-        raise InvalidArgument(
-            f"got an array of {array.dtype} for input '{spec.name}', expected {spec.datatype.value}"
-        ) from None
-    if whole and not np.array_equal(converted, array):
-        raise InvalidArgument(
-            f"got values from {array.min()} to {array.max()} for input '{spec.name}', which "
-            f"{spec.datatype.value} cannot hold"
-        )
-    return float32_to_bf16(converted) if spec.datatype is DataType.BF16 else converted
-
-
-def _texts(value: npt.ArrayLike, spec: TensorSpec) -> Array:
-    array = np.asarray(value, np.object_)  # numpy's own types of text drop trailing NULs
-    for element in array.flat:
-        if not isinstance(element, bytes | str):
-            raise InvalidArgument(f"got {element!r} for input '{spec.name}', expected bytes or text")
-    return array
-
-
-def _arrays(response: pb.ModelInferResponse) -> dict[str, Array]:
-    arrays = {}
-    for output, data in zip(response.outputs, response.raw_output_contents, strict=True):
-        datatype = DataType(output.datatype)
-        array = decode(datatype, tuple(output.shape), data)
-        arrays[output.name] = bf16_to_float32(array) if datatype is DataType.BF16 else array
-    return arrays
+    def _arrays(self, answer: Any) -> dict[str, Array]:
+        arrays = {}
+        for output, data in zip(answer.outputs, answer.raw_output_contents, strict=True):
+            datatype = DataType(output.datatype)
+            arrays[output.name] = presented(decode(datatype, tuple(output.shape), data), datatype)
+        return arrays
 
 
 def _spec(tensor: pb.ModelMetadataResponse.TensorMetadata) -> TensorSpec:

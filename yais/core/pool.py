@@ -1,24 +1,32 @@
 """A bounded set of reusable items (buffers, streams, lanes) lent one at a time.
 
-Two ideas make the pool. A lease that is returned only appends to a list, which is atomic and waits for
-nothing, so that a garbage collector may return one wherever it happens to run. And whoever may have
-left a free item beside a waiting caller calls `_settle`, which brings the two together.
+Taking a free item and returning it take no lock: `list.pop`, `list.append` and the deletion of a slot are
+single steps under the interpreter's lock. Three ideas make that right.
+
+- An item lies in `_free` inside a lease that is ready for use, so that a return is one append, which waits
+  for nothing: a garbage collector may return an item wherever it happens to run.
+- A lease is lent again only if nobody but the pool refers to it, which its reference count tells; else a
+  fresh one takes its place. So a second `release` can never free what somebody else holds by now.
+- A return first appends and then looks whether somebody waits; who waits first joins the queue and then
+  looks whether something is free. One of the two sees the other, and `_settle` brings them together.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
+import concurrent.futures
 import contextlib
 import logging
 import threading
 import warnings
+import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from sys import getrefcount
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from yais.core.clock import NANOSECONDS, monotonic
 from yais.core.future import Future
-from yais.errors import DeadlineExceeded
+from yais.core.wait_queue import WaitQueue
+from yais.errors import DeadlineExceeded, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,19 +39,52 @@ T = TypeVar("T")
 _logger = logging.getLogger("yais.pool")
 
 
+def _references_when_alone() -> int:
+    popped = [object()].pop()
+    return getrefcount(popped)
+
+
+_ALONE = _references_when_alone()
+"""What `getrefcount` says of a lease that is in one local variable and nowhere else."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
     """The numbers of a pool.
 
-    `acquired_total` counts leases since the pool was made; `wait_seconds_total` sums how long callers
-    who found nothing free waited, whether they got an item or gave up.
+    Attributes
+    ----------
+    size
+        Items that belong to the pool, lent or not.
+    available
+        Items that are free.
+    lent
+        Items that somebody holds, or that are on their way to who waited for one.
+    waiting
+        Callers who wait for an item.
+    waits_total
+        Waits that are over, of callers who found nothing free, whether they got an item or gave up.
+    wait_seconds_total
+        How long these waits took, all together.
     """
 
     size: int
     available: int
+    lent: int
     waiting: int
-    acquired_total: int
+    waits_total: int
     wait_seconds_total: float
+
+
+class _Entry(Generic[T]):
+    """An item's place in a pool, whichever lease it is lent with."""
+
+    __slots__ = ("item", "lease_id", "pool")
+
+    def __init__(self, item: T, pool: Pool[T]) -> None:
+        self.item = item
+        self.lease_id = 0  # `id` of the lease that answers for the item.
+        self.pool = weakref.ref(pool)  # Weak, or a pool could not be freed without the garbage collector.
 
 
 class Lease(Generic[T]):
@@ -53,17 +94,28 @@ class Lease(Generic[T]):
     ResourceWarning.
     """
 
-    __slots__ = ("_pool", "_serial", "item")
+    __slots__ = ("_entry", "_pool", "item")
 
-    def __init__(self, pool: Pool[T], serial: int, item: T) -> None:
-        self._pool = pool
-        self._serial = serial
-        self.item = item
+    _pool: Pool[T]  # There only while the item is lent.
+
+    def __init__(self, entry: _Entry[T]) -> None:
+        self._entry = entry
+        self.item = entry.item
         """What is lent; not to be touched after the release."""
 
     def release(self) -> None:
         """Return the item. Only the first call does anything; never blocks, but runs `on_return`."""
-        self._pool._give_back(self._serial)
+        try:
+            pool = self._pool
+            del self._pool  # Of many threads that come this far, it succeeds for one.
+        except AttributeError:
+            return
+        if pool._on_return is not None:
+            pool._tidy_and_return(self)
+            return
+        pool._free.append(self)
+        if pool._waiting:
+            pool._settle()
 
     def __enter__(self) -> T:
         return self.item
@@ -74,22 +126,35 @@ class Lease(Generic[T]):
         self.release()
 
     def __del__(self) -> None:
-        if self._serial in self._pool._lent:
-            try:
+        # Also the way back for an item on its way to or from the pool when an interrupt (Ctrl-C) came.
+        entry = self._entry
+        if entry.lease_id != id(self):
+            return
+        try:
+            if hasattr(self, "_pool"):
                 warnings.warn(f"{self!r} was never released", ResourceWarning, source=self, stacklevel=2)
-            finally:
-                self.release()
+        finally:
+            pool = entry.pool()
+            if pool is not None:
+                pool._tidy_and_return(_renewed(entry))
 
     def __repr__(self) -> str:
-        state = "held" if self._serial in self._pool._lent else "released"
-        return f"<Lease of {self.item!r} from pool {self._pool.name!r}: {state}>"
+        pool = self._entry.pool()
+        state = "held" if hasattr(self, "_pool") else "released"
+        return f"<Lease of {self.item!r} from pool {'' if pool is None else pool.name!r}: {state}>"
+
+
+def _renewed(entry: _Entry[T]) -> Lease[T]:
+    lease = Lease(entry)
+    entry.lease_id = id(lease)
+    return lease
 
 
 class Pool(Generic[T]):
     """Lends items one at a time, to those who wait in the order in which they came.
 
-    The item returned last is lent first: its memory is the warmest. Thread-safe; threads and asyncio
-    tasks wait in one queue.
+    The item returned last is lent first: its memory is the warmest. Thread-safe; threads, asyncio tasks and
+    futures wait in one queue.
 
     Parameters
     ----------
@@ -107,76 +172,212 @@ class Pool(Generic[T]):
     ) -> None:
         self.name = name
         self._on_return = on_return
-        self._free = list(items)[::-1]
-        self._size = len(self._free)
+        self._free = [_renewed(_Entry(item, self)) for item in items][::-1]
         if not self._free:
             raise ValueError(f"pool {name!r}: got no items, expected at least one")
-        self._lent: dict[int, T] = {}
-        # Guards all below, and taking from `_free`. Adding to `_free` needs no lock.
+        # Who waits; before them the removals, which take what comes back first.
+        self._queue = WaitQueue()
+        self._waiting = self._queue.places
+        self._closed = False
+        # Guards the pairing of items with those who wait, and all below.
         self._lock = threading.Lock()
-        self._waiting: collections.OrderedDict[Future[Lease[T]], int] = collections.OrderedDict()
-        self._acquired = 0
-        self._waited = 0
-
-    def try_acquire(self) -> Lease[T] | None:
-        """Return a lease if an item is free and nobody waits for one, else None. Never blocks."""
-        with self._lock:
-            lease = self._lend() if self._free and not self._waiting else None
-        self._settle()
-        return lease
+        self._removals: set[Future[T]] = set()
+        self._size = len(self._free)
 
     def acquire(self, timeout: float) -> Lease[T]:
-        """Return a lease, waiting up to `timeout` seconds; then raises DeadlineExceeded."""
-        lease = self.try_acquire()
-        if lease is not None:
-            return lease
+        """Return a lease, waiting up to `timeout` seconds.
+
+        Raises
+        ------
+        DeadlineExceeded
+            Nothing became free in time.
+        Unavailable
+            The pool is closed, or was closed meanwhile.
+        """
+        # `_take`, written out: a call costs a third of it all.
+        if not self._waiting:
+            try:
+                lease = self._free.pop()
+            except IndexError:
+                pass
+            else:
+                if getrefcount(lease) > _ALONE:
+                    lease = _renewed(lease._entry)
+                lease._pool = self
+                return lease
         with self._place(timeout) as waiter:
             return waiter.result(timeout)
 
+    def try_acquire(self) -> Lease[T] | None:
+        """Return a lease if an item is free and nobody waits for one, else None. Never blocks.
+
+        Raises
+        ------
+        Unavailable
+            The pool is closed.
+        """
+        lease = self._take()
+        if lease is None:
+            self._check_open()
+        return lease
+
     async def acquire_async(self, timeout: float) -> Lease[T]:  # noqa: ASYNC109 - one signature for both
-        """Return a lease, waiting up to `timeout` seconds; then raises DeadlineExceeded.
+        """Return a lease, waiting up to `timeout` seconds; raises as `acquire`.
 
         A task that is cancelled gives up its place, or the item if that was on its way.
         """
-        lease = self.try_acquire()
+        lease = self._take()
         if lease is not None:
             return lease
         with self._place(timeout) as waiter:
             async with asyncio.timeout(timeout):
                 return await waiter
 
+    def acquire_future(self) -> Future[Lease[T]]:
+        """Return a future that completes with a lease, for who can neither block nor await.
+
+        `cancel` gives up the place in the queue; once it returns False the lease is the result of the
+        future, for its holder to release. Callbacks run on the thread that returns the item, and must
+        be short. A closed pool makes it fail with Unavailable.
+        """
+        waiter: Future[Lease[T]] = Future()
+        lease = self._take()
+        if lease is not None:
+            waiter.set_result(lease)
+        else:
+            waiter.add_done_callback(self._queue.leave)
+            self._join(waiter)
+        return waiter
+
+    def add(self, item: T) -> None:
+        """Make the pool larger by an item, which is lent at once if somebody waits.
+
+        Raises
+        ------
+        Unavailable
+            The pool is closed.
+        """
+        with self._lock:
+            self._check_open()
+            self._size += 1
+            self._free.append(_renewed(_Entry(item, self)))
+        self._settle()
+
+    def remove(self) -> Future[T]:
+        """Make the pool smaller by the next item that is free, before anybody who waits.
+
+        The future completes with the item, which is the caller's from then on: at once if one is free,
+        else on the thread that returns it. It cannot be cancelled; `add` brings the item back.
+
+        Raises
+        ------
+        ValueError
+            All items are being removed already.
+        """
+        with self._lock:
+            if len(self._removals) == self._size:
+                raise ValueError(f"{self!r}: got one more removal, expected an item that is not removed yet")
+            removal = self._place_removal()
+        self._settle()
+        return removal
+
+    def close(self, timeout: float) -> bool:
+        """Lend nothing any more, and wait up to `timeout` seconds for all items to come back.
+
+        Who waits, and who comes later, gets Unavailable. May be called again, to wait longer. Items leave
+        the pool as they come back, so `statistics().size` says how many are missing.
+
+        Returns
+        -------
+        bool
+            Whether all items are back, so that their owner may free them.
+        """
+        self._closed = True
+        refused = []
+        with self._lock:
+            while (waiter := self._queue.take_first()) is not None:
+                if waiter not in self._removals:
+                    refused.append(waiter)
+            for removal in self._removals:
+                self._queue.join_first(removal)
+            for _ in range(self._size - len(self._removals)):
+                self._place_removal()
+            removals = tuple(self._removals)
+        with contextlib.ExitStack() as stack:  # Runs all, whatever a callback of one raises.
+            stack.callback(self._settle)
+            for waiter in reversed(refused):
+                stack.callback(self._refuse, waiter)
+        return not concurrent.futures.wait(removals, timeout).not_done
+
     def statistics(self) -> PoolStatistics:
         """Return the numbers of now. Not a snapshot: leases may come and go between two of them."""
+        size, available = self._size, len(self._free)
         return PoolStatistics(
-            self._size, len(self._free), len(self._waiting), self._acquired, self._waited / NANOSECONDS
+            size=size,
+            available=available,
+            lent=max(0, size - available),
+            waiting=max(0, len(self._waiting) - len(self._removals)),
+            waits_total=self._queue.waits,
+            wait_seconds_total=self._queue.wait_seconds,
         )
 
     def __repr__(self) -> str:
         now = self.statistics()
-        return f"<Pool {self.name}: {now.available} of {now.size} free, {now.waiting} waiting>"
+        state = ", closed" if self._closed else ""
+        return f"<Pool {self.name}: {now.available} of {now.size} free, {now.waiting} waiting{state}>"
+
+    def _take(self) -> Lease[T] | None:
+        if not self._waiting:
+            try:
+                lease = self._free.pop()
+            except IndexError:
+                pass
+            else:
+                if getrefcount(lease) > _ALONE:
+                    lease = _renewed(lease._entry)
+                lease._pool = self
+                return lease
+        return None
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(f"{self!r} lends nothing any more, expected an open one")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._unavailable()
 
     @contextlib.contextmanager
     def _place(self, timeout: float) -> Iterator[Future[Lease[T]]]:
         """Join the queue. Leaving by an exception gives up the place, or the item on its way."""
         waiter: Future[Lease[T]] = Future()
-        with self._lock:
-            self._waiting[waiter] = monotonic()
-        self._settle()
+        self._join(waiter)
         try:
             yield waiter
         except BaseException as error:
-            self._leave(waiter)
+            self._queue.leave(waiter)
+            if not waiter.cancel():
+                waiter.add_done_callback(_release_late)
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded(f"{self!r}: nothing became free within {timeout} s") from None
             raise
 
-    def _leave(self, waiter: Future[Lease[T]]) -> None:
-        with self._lock:
-            if waiter in self._waiting:
-                self._waited += monotonic() - self._waiting.pop(waiter)
-        if not waiter.cancel():
-            waiter.add_done_callback(lambda late: late.result().release())
+    def _join(self, waiter: Future[Lease[T]]) -> None:
+        self._queue.join(waiter)
+        # After joining: either this sees that the pool was closed, or `close` sees this.
+        if self._closed and self._queue.leave(waiter):
+            self._refuse(waiter)
         self._settle()
+
+    def _refuse(self, waiter: Future[Lease[T]]) -> None:
+        if waiter.set_running_or_notify_cancel():
+            waiter.set_exception(self._unavailable())
+
+    def _place_removal(self) -> Future[T]:
+        removal: Future[T] = Future()
+        removal.set_running_or_notify_cancel()
+        self._removals.add(removal)
+        self._queue.join_first(removal)
+        return removal
 
     def _settle(self) -> None:
         """Give free items to those who wait, first come first served.
@@ -184,35 +385,50 @@ class Pool(Generic[T]):
         Never blocks: who holds the lock calls this after releasing it, and finds the work then.
         """
         while self._free and self._waiting and self._lock.acquire(blocking=False):
-            lease = None
+            pair = None
             try:
-                if self._free and self._waiting:
-                    waiter, since = self._waiting.popitem(last=False)
-                    self._waited += monotonic() - since
-                    if waiter.set_running_or_notify_cancel():
-                        lease = self._lend()
+                pair = self._pair()
             finally:
                 self._lock.release()
-            if lease is not None:
-                waiter.set_result(lease)
+            if pair is not None:
+                try:
+                    pair[0].set_result(pair[1])  # Not under the lock: it runs callbacks.
+                except BaseException:
+                    self._settle()
+                    raise
 
-    def _lend(self) -> Lease[T]:
-        item = self._free.pop()
-        self._acquired += 1
-        self._lent[self._acquired] = item
-        return Lease(self, self._acquired, item)
-
-    def _give_back(self, serial: int) -> None:
-        # Taking the entry out of the dict is the atomic step that makes a release happen once.
+    def _pair(self) -> tuple[Future[Any], T | Lease[T]] | None:
+        """Take the first who waits out of the queue, and what it gets out of the pool."""
         try:
-            item = self._lent.pop(serial)
-        except KeyError:
-            return
+            lease = self._free.pop()
+        except IndexError:
+            return None
+        waiter = self._queue.take_first()
+        entry = lease._entry
+        if waiter in self._removals:
+            self._removals.remove(waiter)
+            self._size -= 1
+            entry.lease_id = 0
+            return waiter, entry.item
+        if waiter is None or not waiter.set_running_or_notify_cancel():
+            self._free.append(lease)
+            return None
+        if getrefcount(lease) > _ALONE:
+            lease = _renewed(entry)
+        lease._pool = self
+        return waiter, lease
+
+    def _tidy_and_return(self, lease: Lease[T]) -> None:
         try:
             if self._on_return is not None:
-                self._on_return(item)
+                self._on_return(lease.item)
         except Exception:
-            _logger.exception("pool %r: on_return raised for %r", self.name, item)
+            _logger.exception("pool %r: on_return raised for %r", self.name, lease.item)
         finally:
-            self._free.append(item)
+            self._free.append(lease)
             self._settle()
+
+
+def _release_late(waiter: Future[Lease[Any]]) -> None:
+    if waiter.exception() is None:
+        waiter.result().release()

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from yais.core.affinity import affinity
 from yais.core.clock import Deadline
+from yais.core.cpu_set import CpuSet
 from yais.core.future import Future
-from yais.core.topology import CpuSet, pinned
 from yais.errors import ResourceExhausted
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class ThreadPool(concurrent.futures.Executor):
             for index in range(threads)
         ]
         # A thread starts with the affinity of the one that starts it.
-        with contextlib.nullcontext() if cpus is None else pinned(CpuSet(cpus)):
+        with contextlib.nullcontext() if cpus is None else affinity(cpus):
             for thread in self._threads:
                 thread.start()
 

@@ -1,193 +1,196 @@
-"""Which CPUs this process may use, and how much of them.
-
-Linux only. Two limits are independent: the set of CPUs a thread may run on (affinity, cut down by the
-cgroup's cpuset) and the CPU time per period that the cgroup pays for (the quota of a container).
-"""
+"""The machine: nodes, sockets, cores, caches, GPUs, and what of it this process may use. Linux only."""
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-import re
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import Self
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from yais.core.affinity import usable_cpus
+from yais.core.cgroup import cpu_quota, cpuset
+from yais.core.cores import Cache, Core, Socket, read_caches, read_cores, sockets_of
+from yais.core.cpu_set import CpuSet
+from yais.core.gpus import Gpu, read_gpus
+from yais.core.sysfs import numbered, read_cpus, read_text
 
-__all__ = ["CpuSet", "affinity", "concurrency", "cpu_quota", "pinned", "set_affinity", "usable_cpus"]
+__all__ = ["NumaNode", "Topology"]
 
-_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_LOCAL = 10
+"""The distance of a node to itself (ACPI specification, "System Locality Information Table")."""
 
 
-class CpuSet:
-    """An immutable set of CPU numbers that iterates in order and prints as the kernel writes it.
+@dataclass(frozen=True, slots=True)
+class NumaNode:
+    """Memory and the CPUs next to it.
 
-    Parameters
+    Attributes
     ----------
+    id
+        The kernel's number; numbers may have gaps.
     cpus
-        Text in the kernel's list format (cpuset(7), "List format"), as in "0-3,8", or the numbers.
-
-    Raises
-    ------
-    ValueError
-        The text is not such a list, or a number is negative.
+        CPUs that the process may use; empty for a node of memory only.
+    online
+        All that are online.
+    distances
+        To each node by number, 10 to itself, more the further.
+    memory_bytes
+        0 where the machine does not say.
     """
 
-    __slots__ = ("_cpus",)
-
-    def __init__(self, cpus: str | Iterable[int] = ()) -> None:
-        self._cpus = frozenset(_parsed(cpus) if isinstance(cpus, str) else cpus)
-        if any(cpu < 0 for cpu in self._cpus):
-            raise ValueError(f"got CPU number {min(self._cpus)}, expected none below 0")
-
-    def __or__(self, other: CpuSet) -> CpuSet:
-        return CpuSet(self._cpus | other._cpus)
-
-    def __and__(self, other: CpuSet) -> CpuSet:
-        return CpuSet(self._cpus & other._cpus)
-
-    def __sub__(self, other: CpuSet) -> CpuSet:
-        return CpuSet(self._cpus - other._cpus)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted(self._cpus))
-
-    def __contains__(self, cpu: object) -> bool:
-        return cpu in self._cpus
-
-    def __len__(self) -> int:
-        return len(self._cpus)
-
-    def __eq__(self, other: object) -> bool:
-        return self._cpus == other._cpus if isinstance(other, CpuSet) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._cpus)
-
-    def __str__(self) -> str:
-        runs: list[list[int]] = []
-        for cpu in self:
-            if runs and cpu == runs[-1][-1] + 1:
-                runs[-1][1:] = [cpu]
-            else:
-                runs.append([cpu])
-        return ",".join("-".join(map(str, run)) for run in runs)
-
-    def __repr__(self) -> str:
-        return f"CpuSet({str(self)!r})"
+    id: int
+    cpus: CpuSet
+    online: CpuSet
+    distances: Mapping[int, int]
+    memory_bytes: int
 
 
-def _parsed(text: str) -> Iterator[int]:
-    for part in text.split(",") if text.strip() else ():
-        match = _RANGE.fullmatch(part.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise ValueError(
-                f"got CPU list {text!r} with {part!r}, expected numbers and ranges as in '0-3,8'"
-            )
-        yield from range(first, last + 1)
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """What a machine consists of, at the moment it was read. `cpus` of each part are those that may be used.
 
+    Every online CPU is in one node, one socket and one core.
 
-def affinity() -> CpuSet:
-    """Return the CPUs the calling thread may run on."""
-    return CpuSet(os.sched_getaffinity(0))
-
-
-def set_affinity(cpus: CpuSet) -> None:
-    """Let the calling thread run on `cpus` only; threads it starts later inherit that.
-
-    Raises
-    ------
-    ValueError
-        `cpus` is empty, or some of it is not allowed by the cpuset of the process. Nothing changed then.
-    """
-    before = affinity()
-    try:
-        os.sched_setaffinity(0, cpus)
-        # The kernel drops what is not allowed without a word, and fails only if nothing remains.
-        accepted = affinity() == cpus
-    except OSError:
-        accepted = False
-    if not accepted:
-        allowed = _allowed()
-        os.sched_setaffinity(0, before)
-        raise ValueError(f"got CPUs '{cpus}', expected at least one and only such as are in '{allowed}'")
-
-
-def _allowed() -> CpuSet:
-    """Return what the cpuset allows, by asking for every CPU: leaves the thread with that affinity."""
-    os.sched_setaffinity(0, range(8192))  # The most Linux can be built for: NR_CPUS in arch/x86/Kconfig.
-    return affinity()
-
-
-@contextlib.contextmanager
-def pinned(cpus: CpuSet) -> Iterator[None]:
-    """Keep the calling thread on `cpus` inside the block. Raises ValueError as `set_affinity` does."""
-    before = affinity()
-    set_affinity(cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def usable_cpus() -> CpuSet:
-    """Return the CPUs given to the process: those of its main thread, within the cgroup's cpuset."""
-    return CpuSet(os.sched_getaffinity(os.getpid()))
-
-
-def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Return the CPUs' worth of time the cgroups of this process may use, None without a limit.
-
-    Limits nest, so the smallest counts of the own cgroup and all above it. Reads `cpu.max` (cgroup v2)
-    and `cpu.cfs_quota_us` over `cpu.cfs_period_us` (v1); both are described in the kernel's
-    documentation of cgroups. What cannot be read limits nothing.
-
-    Parameters
+    Attributes
     ----------
-    root
-        The directory that holds `proc` and `sys`.
+    nodes
+        By number. A machine without NUMA information is one node 0.
+    sockets, cores, caches, gpus
+        The rest of it.
+    usable
+        CPUs that are online, allowed to the process, and in its cgroup's cpuset.
+    online, offline
+        CPUs that run, and those that are there but do not.
+    cpuset
+        What the cgroup allows, None without a limit.
+    quota
+        CPUs' worth of time that the cgroup pays for, None without a limit.
     """
-    quotas: list[float] = []
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            mount, read = root / "sys/fs/cgroup", _quota_v2
-        elif "cpu" in controllers.split(","):
-            mount, read = root / "sys/fs/cgroup/cpu", _quota_v1
-        else:
-            continue
-        # A container sees its own cgroup as the root of the mount, yet may see its path on the host.
-        own = mount / path.lstrip("/")
-        for group in (own, *own.parents):
-            if group.is_relative_to(mount):
-                quotas += read(group)
-    return min(quotas, default=None)
+
+    nodes: tuple[NumaNode, ...]
+    sockets: tuple[Socket, ...]
+    cores: tuple[Core, ...]
+    caches: tuple[Cache, ...]
+    gpus: tuple[Gpu, ...]
+    usable: CpuSet
+    online: CpuSet
+    offline: CpuSet
+    cpuset: CpuSet | None
+    quota: float | None
+
+    @classmethod
+    def read(cls, root: Path = Path("/")) -> Self:
+        """Read it.
+
+        Parameters
+        ----------
+        root
+            The directory that holds `proc` and `sys`. Nothing is read, and nobody asked, outside of another
+            root than "/".
+
+        Raises
+        ------
+        ValueError
+            A file has something else than the kernel writes.
+        """
+        within, allowed = cpuset(root), usable_cpus(root)
+        cpus = root / "sys/devices/system/cpu"
+        # A container may be shown a list of its own making (lxcfs); the scheduler knows better.
+        online = read_cpus(cpus / "online") | allowed
+        usable = allowed if within is None else allowed & within
+        offline = read_cpus(cpus / "present") - online
+        cores = read_cores(root, online, usable)
+        nodes = _read_nodes(root, online, usable)
+        gpus = read_gpus(root, cpu_count=max(online | offline, default=0) + 1)
+        return cls(
+            nodes=nodes,
+            sockets=sockets_of(cores),
+            cores=cores,
+            caches=read_caches(root, online, usable),
+            gpus=tuple(_usable_gpu(gpu, nodes, usable) for gpu in gpus),
+            usable=usable,
+            online=online,
+            offline=offline,
+            cpuset=within,
+            quota=cpu_quota(root),
+        )
+
+    def node_of(self, cpu: int) -> NumaNode:
+        """Return the node of an online CPU. Raises ValueError for any other."""
+        for node in self.nodes:
+            if cpu in node.online:
+                return node
+        raise ValueError(f"got CPU {cpu}, expected one that is online: '{self.online}'")
+
+    def cpus_of_socket(self, socket: int) -> CpuSet:
+        """Return the CPUs of a socket that the process may use. Raises ValueError for an unknown socket."""
+        for found in self.sockets:
+            if found.id == socket:
+                return found.cpus
+        numbers = CpuSet(found.id for found in self.sockets)
+        raise ValueError(f"got socket {socket}, expected one of '{numbers}'")
+
+    def siblings(self, cpu: int) -> CpuSet:
+        """Return the online CPUs of a CPU's core, itself among them. Raises as `node_of` does."""
+        for core in self.cores:
+            if cpu in core.online:
+                return core.online
+        raise ValueError(f"got CPU {cpu}, expected one that is online: '{self.online}'")
+
+    def one_per_core(self, cpus: CpuSet) -> CpuSet:
+        """Return the first of `cpus` in each core that has any, for threads that should not share cores."""
+        return CpuSet(min(chosen) for core in self.cores if (chosen := core.online & cpus))
+
+    def nearest_node(self, gpu: Gpu) -> NumaNode | None:
+        """Return the nearest node with CPUs that the process may use; None if that is not known."""
+        return _nearest(gpu.node, self.nodes)
 
 
-def _quota_v2(group: Path) -> list[float]:
-    match _read(group / "cpu.max").split():
-        case [quota, period] if quota != "max":
-            return [int(quota) / int(period)]
-    return []
+def _read_nodes(root: Path, online: CpuSet, usable: CpuSet) -> tuple[NumaNode, ...]:
+    directories = numbered(root / "sys/devices/system/node", "node")
+    if not directories:
+        memory = _total(read_text(root / "proc/meminfo"))
+        return (NumaNode(0, usable, online, MappingProxyType({0: _LOCAL}), memory),)
+    members = {number: read_cpus(path / "cpulist") & online for number, path in directories}
+    # CPUs that the kernel puts nowhere must still be found.
+    missing = online - CpuSet(cpu for cpus in members.values() for cpu in cpus)
+    members[directories[0][0]] |= missing
+    return tuple(
+        NumaNode(
+            number,
+            members[number] & usable,
+            members[number],
+            _distances(number, list(members), read_text(path / "distance")),
+            _total(read_text(path / "meminfo")),
+        )
+        for number, path in directories
+    )
 
 
-def _quota_v1(group: Path) -> list[float]:
-    quota, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
-    return [int(quota) / int(period)] if quota and period and int(quota) > 0 else []
+def _distances(node: int, nodes: list[int], text: str) -> Mapping[int, int]:
+    values = [int(value) for value in text.split()]
+    known = len(values) == len(nodes)
+    return MappingProxyType(dict(zip(nodes, values, strict=True)) if known else {node: _LOCAL})
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+def _total(meminfo: str) -> int:
+    """Return the bytes of MemTotal, in the format of `/proc/meminfo` or of a node's."""
+    for line in meminfo.splitlines():
+        name, _, rest = line.partition(":")
+        if name.endswith("MemTotal"):
+            return int(rest.split()[0]) << 10
+    return 0
 
 
-def concurrency(root: Path = Path("/")) -> int:
-    """Return how many threads can compute at the same time: the usable CPUs, cut to the quota; at least 1."""
-    quota = cpu_quota(root)
-    usable = len(usable_cpus())
-    return usable if quota is None else max(1, min(usable, math.ceil(quota)))
+def _usable_gpu(gpu: Gpu, nodes: tuple[NumaNode, ...], usable: CpuSet) -> Gpu:
+    node = _nearest(gpu.node, nodes)
+    return dataclasses.replace(gpu, cpus=gpu.cpus & usable or (usable if node is None else node.cpus))
+
+
+def _nearest(number: int | None, nodes: tuple[NumaNode, ...]) -> NumaNode | None:
+    offering = [node for node in nodes if node.cpus]
+    if number is None or len(offering) < 2:
+        return offering[0] if len(offering) == 1 else None
+    return min(offering, key=lambda node: (node.id != number, node.distances.get(number, 1 << 30)))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from yais.core.cgroup import concurrency
 from yais.core.tensor import DataType, TensorSpec
-from yais.core.topology import concurrency
 from yais.engines.engine import Array
 from yais.errors import Internal, InvalidArgument, YaisError
 

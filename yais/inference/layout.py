@@ -7,11 +7,12 @@ depends on the form is in it. The texts of the errors are Triton's (kserve-v2.md
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from yais.core.tensor import TensorSpec
 from yais.errors import InvalidArgument
+from yais.inference.profile import Profile
 from yais.inference.request import InferRequest, TensorData
 
 __all__ = ["Layout", "Signature"]
@@ -66,12 +67,15 @@ class Signature:
         Without the batch dimension; -1 for a dimension of any size.
     max_batch
         Largest batch; 0 for a model without a batch dimension.
+    profiles
+        For inputs with dimensions of any size, by name, the sizes that are allowed.
     """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch: int
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
 
     def layout(self, request: InferRequest) -> Layout:
         """Check the form of a request.
@@ -158,6 +162,13 @@ class Signature:
             raise InvalidArgument(
                 f"unexpected shape for input '{got.name}' for model '{self.name}'. "
                 f"Expected {_shape(wanted)}, got {_shape(got.shape)}.{note}"
+            )
+        profile = self.profiles.get(got.name)
+        item = got.shape[1:] if self.max_batch else got.shape
+        if profile is not None and not profile.allows(item):
+            raise InvalidArgument(
+                f"unexpected shape for input '{got.name}' for model '{self.name}'. Expected from "
+                f"{_shape(profile.smallest)} to {_shape(profile.largest)} as in its profile, got {_shape(item)}"
             )
         # Counted without dimensions of no size, as numpy counts: no array could have such a shape.
         if math.prod(size or 1 for size in got.shape) * got.datatype.numpy.itemsize > _MAX_BYTES:

@@ -11,7 +11,7 @@ from yais.core.clock import monotonic
 from yais.core.future import Future
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
-from yais.errors import InvalidArgument, Unavailable
+from yais.errors import InvalidArgument, Unavailable, Unimplemented
 from yais.inference.job import Job
 from yais.inference.layout import Layout, Signature
 from yais.inference.request import InferRequest, InferResponse
@@ -21,7 +21,8 @@ from yais.inference.scheduling.direct import DirectQueue
 from yais.inference.scheduling.dynamic import BatchingPolicy, DynamicQueue
 from yais.inference.scheduling.queue import BatchQueue
 from yais.inference.statistics import Counts, ModelStatistics
-from yais.lane import Lane
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
 
 __all__ = ["Model", "ModelOptions"]
 
@@ -57,15 +58,15 @@ class Model:
         Runs it; the model closes it.
     options
         How to serve it.
-    lane
-        The threads and the memory to use.
+    lanes, tokens
+        The threads and the memory to use, and the right to execute.
     timer
-        Shared by all models. It and the lane are closed after them.
+        Shared by all models. It, the lanes and the tokens are closed after them.
 
     Raises
     ------
     ValueError
-        The largest batches of `signature` and `options` differ, or the lane has no threads to execute on.
+        The largest batches of `signature` and `options` differ, or the lanes have no threads to execute on.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class Model:
         engine: Engine,
         options: ModelOptions,
         *,
-        lane: Lane,
+        lanes: Lanes,
+        tokens: Tokens,
         timer: Timer,
     ) -> None:
         self.signature = signature
@@ -86,10 +88,14 @@ class Model:
                 f"got batches of {options.batching.max_batch}, expected {signature.max_batch} as in the "
                 f"signature of '{signature.name}'"
             )
+        if not all("execute" in threads for threads in lanes.threads):
+            raise ValueError(f"got {lanes!r}, expected lanes with 'execute' threads")
         self._statistics = ModelStatistics()
-        self._runner = Runner(signature, version, engine, lane, self._statistics)
+        self._runner = Runner(signature, version, engine, tokens, self._statistics)
         queue: BatchQueue[Job] = DynamicQueue(options.batching) if options.batching else DirectQueue()
-        self._scheduler = Scheduler(queue, self._runner, instances=options.instances, timer=timer)
+        self._scheduler = Scheduler(
+            queue, self._runner, instances=options.instances, lanes=lanes, timer=timer
+        )
         self._layouts: dict[Hashable, Layout] = {}
 
     def __repr__(self) -> str:
@@ -105,21 +111,32 @@ class Model:
         """Requests that wait in the queue."""
         return self._scheduler.pending
 
+    @property
+    def decoupled(self) -> bool:
+        """Whether it answers a request any number of times, through `InferRequest.respond`."""
+        return self._runner.decoupled
+
     def submit(self, request: InferRequest) -> Future[InferResponse]:
         """Take a request.
 
         Returns at once. The future fails with InvalidArgument when the request is none that the model
         takes, with DeadlineExceeded when its deadline passes in the queue, with Unavailable when the model
-        is closed, and with Internal when the engine fails. Cancelling it removes the request from the
+        is closed, with Unimplemented when a decoupled model is asked for one response, and with Internal
+        when the engine fails. Cancelling it removes the request from the
         queue; one that runs already is not stopped.
         """
         try:
+            if self._runner.decoupled and request.respond is None:
+                raise Unimplemented(
+                    f"model '{self.name}' has a decoupled transaction policy: it answers a request any number "
+                    "of times, so ask it for a stream"
+                )
             layout = self._layout(request)
             self.signature.check_sizes(layout, request.inputs, request.data)
             job = Job(request, layout, monotonic())
             if not self._scheduler.submit(job):
                 raise Unavailable(f"model '{self.name}' version {self.version} is being unloaded")
-        except (InvalidArgument, Unavailable) as error:
+        except (InvalidArgument, Unavailable, Unimplemented) as error:
             self._statistics.record_failure(monotonic() - request.received)
             failed: Future[InferResponse] = Future()
             failed.set_exception(type(error)(f"[request id: {request.id or '<id_unknown>'}] {error}"))
@@ -133,13 +150,14 @@ class Model:
     def warm_up(self) -> None:
         """Run the engine on zeros, so that the first request does not pay for what is done once.
 
-        Also tells the scheduler how long a batch takes. Dimensions of any size are taken as 1. What the
+        Also tells the scheduler how long a batch takes. Dimensions of any size are as usual in the profile, or 1. What the
         engine raises is let through.
         """
         inputs = []
         for spec in self.signature.inputs:
             batch = (1,) if self.signature.max_batch else ()
-            shape = (*batch, *(max(size, 1) for size in spec.shape))
+            profile = self.signature.profiles.get(spec.name)
+            shape = (*batch, *(profile.usual if profile else (max(size, 1) for size in spec.shape)))
             array = np.zeros(shape, spec.datatype.numpy)
             inputs.append(array if spec.datatype.size else np.full(shape, b"", np.object_))
         for _ in range(3):  # the first runs are slower; the pace forgets them

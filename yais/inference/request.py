@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from yais.core.clock import NEVER, Deadline, monotonic
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
+from yais.lane import Lane
 
-__all__ = ["InferRequest", "InferResponse", "ResponseForm", "TensorData"]
+__all__ = ["InferRequest", "InferResponse", "Respond", "ResponseForm", "TensorData"]
 
 TensorData = bytes | memoryview | Array
 """Contents of a tensor: row-major little-endian bytes, or for BYTES a flat array of `bytes` objects."""
+
+
+Respond = Callable[["InferResponse"], bool]
+"""Takes one of several responses to a request; returns whether more are wanted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +44,10 @@ class InferRequest:
     signature
         Requests to the same model with equal signatures have equal inputs and outputs, so that checking
         the first of them is enough; None when the caller cannot tell.
+    respond
+        Takes the responses of a decoupled model, on a thread of the lane; other models do not use it.
+    lane
+        The lane whose memory the contents are in, if any. Its holder keeps it until the answer is there.
     """
 
     inputs: Sequence[TensorSpec]
@@ -49,6 +58,8 @@ class InferRequest:
     deadline: Deadline = NEVER
     received: int = field(default_factory=monotonic)
     signature: Hashable | None = None
+    respond: Respond | None = None
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

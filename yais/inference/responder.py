@@ -34,6 +34,7 @@ class Responder:
     def __init__(self, signature: Signature, version: str) -> None:
         self._signature = signature
         self._version = version
+        self._nothing = ResponseForm(signature.name, version, ())
         self._forms: dict[tuple[Layout, Shapes], ResponseForm] = {}
 
     def checked(self, outputs: Sequence[Array], size: int) -> list[Array]:
@@ -81,6 +82,10 @@ class Responder:
             responses.append(InferResponse(self._form(job, shapes), job.request.id, data))
             offset = end
         return responses
+
+    def nothing(self, job: Job) -> InferResponse:
+        """Return a response without outputs: the end of several."""
+        return InferResponse(self._nothing, job.request.id, ())
 
     def _form(self, job: Job, shapes: Shapes) -> ResponseForm:
         key = (job.layout, shapes)

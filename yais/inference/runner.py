@@ -1,8 +1,12 @@
-"""The runner: takes a batch through its stages, each on its named pool or all on one thread.
+"""The runner: takes a batch through its stages, each on its named pool of a lane or all on one thread.
 
-    pre      gather the inputs of all requests into the lane's staging memory
-    execute  run the engine; the instance is free for the next batch right after
-    post     cut the outputs into responses and complete the futures
+    pre      gather the inputs of all requests into the lane's staging memory; begin copies to a device
+    execute  take an execution token, launch
+    post     wait for a device; cut the outputs into responses and complete the futures
+
+The token goes back when the engine is done, before outputs are copied or handed out, and with it the model's
+instance. Nobody blocks a thread while waiting for a token: the batch goes on when one is lent to it. What is
+taken is always taken in one order, lane, instance, token, so that no two batches wait for each other.
 
 If a batch fails, its requests run again one by one, so that a request the engine cannot take fails alone.
 """
@@ -12,27 +16,29 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any, cast
 
 from yais.core.clock import monotonic
+from yais.core.future import Future
 from yais.core.pool import Lease
 from yais.core.thread_pool import ThreadPool
-from yais.engines.engine import Array, Engine
-from yais.errors import Internal, YaisError
+from yais.engines.engine import Array, DecoupledEngine, Engine, Execution
+from yais.errors import DeadlineExceeded, Internal, YaisError
+from yais.inference.execution import HostExecution
 from yais.inference.gather import gather, staging_size, views
 from yais.inference.job import Job
 from yais.inference.layout import Signature
 from yais.inference.pace import Pace
+from yais.inference.request import Respond
 from yais.inference.responder import Responder
 from yais.inference.scheduling.queue import Batch, CloseReason
 from yais.inference.statistics import BatchRecord, ModelStatistics
+from yais.inference.tokens import Token, Tokens
 from yais.lane import Lane
-from yais.memory.arena import Arena
 
 __all__ = ["Runner"]
 
 _log = logging.getLogger("yais.inference")
-
-_STAGING_TIMEOUT = 60.0  # seconds; as many arenas as threads make a wait impossible unless one is stuck
 
 
 class Runner:
@@ -46,49 +52,60 @@ class Runner:
         Of the model.
     engine
         Runs it. Its inputs and outputs are in the signature's order.
-    lane
-        Where.
+    tokens
+        One is held for each execution.
     statistics
         What to count in.
     """
 
     def __init__(
-        self, signature: Signature, version: str, engine: Engine, lane: Lane, statistics: ModelStatistics
+        self, signature: Signature, version: str, engine: Engine, tokens: Tokens, statistics: ModelStatistics
     ) -> None:
-        if "execute" not in lane.threads:
-            raise ValueError(f"got {lane!r}, expected a lane with 'execute' threads")
         self.pace = Pace()
         self.engine = engine
         self.signature = signature
-        self.lane = lane
+        self.tokens = tokens.pool
         self.responder = Responder(signature, version)
+        self.decoupled: bool = getattr(engine, "decoupled", False)
+        begin: Callable[[list[Array], Lane], Execution] | None = getattr(engine, "begin", None)
+        self.on_device = begin is not None
+        self.begin = begin or (lambda inputs, lane: HostExecution(engine, inputs))  # noqa: ARG005
         self._statistics = statistics
 
-    def run(self, batch: Batch[Job]) -> None:
-        """Take a batch through all stages on this thread. Never raises."""
-        run = _Run(self, batch, _nothing)
-        run.pre()
-        run.execute()
-        run.post()
+    def run(self, batch: Batch[Job], lane: Lease[Lane], blocked: int) -> bool:
+        """Take a batch through all stages on this thread; False, and nothing done, if no token is free.
 
-    def start(self, batch: Batch[Job], executed: Callable[[], None]) -> None:
+        Never raises. The lane is released.
+        """
+        token = self.tokens.try_acquire()
+        if token is None:
+            return False
+        run = _Run(self, batch, lane, blocked, _nothing)
+        run.pre()
+        run.execute(token)
+        run.post()
+        return True
+
+    def start(self, batch: Batch[Job], lane: Lease[Lane], blocked: int, executed: Callable[[], None]) -> None:
         """Take a batch through the lane's pools. Never raises.
 
-        `executed` is called once the engine is free.
+        Parameters
+        ----------
+        lane
+            Is released as soon as its memory is not needed.
+        blocked
+            Nanoseconds the batch has waited for the lane.
+        executed
+            Called once, when the engine is free.
         """
-        run = _Run(self, batch, executed)
-        threads = self.lane.threads
-        pre, execute, post = threads.get("pre"), threads["execute"], threads.get("post")
-
-        def finish() -> None:
-            run.execute()
-            _hand_on(run.post, post)
-
-        def begin() -> None:
-            run.pre()
-            _hand_on(finish, execute if pre else None)
-
-        (pre or execute).submit(begin)
+        threads = lane.item.threads
+        pre, execute = threads.get("pre"), threads["execute"]
+        run = _Run(self, batch, lane, blocked, executed)
+        # What is short does not hop from thread to thread; and a request alone is not copied.
+        if pre is not None and len(batch.items) > 1 and not self.pace.short(batch.size):
+            _hand_on(pre, run.prepare, execute)
+        else:
+            _hand_on(execute, run.prepare, None)
 
     def record(self, record: BatchRecord) -> None:
         """Count a batch that succeeded."""
@@ -105,138 +122,223 @@ class _Run:
 
     __slots__ = (
         "_batch",
+        "_error",
         "_executed",
-        "_inputs",
+        "_execution",
         "_jobs",
+        "_lane",
         "_outputs",
+        "_record",
         "_runner",
         "_size",
-        "_staging",
-        "_times",
+        "_token",
     )
 
-    def __init__(self, runner: Runner, batch: Batch[Job], executed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        batch: Batch[Job],
+        lane: Lease[Lane],
+        blocked: int,
+        executed: Callable[[], None],
+    ) -> None:
         self._runner = runner
         self._batch = batch
+        self._lane = lane
         self._executed = executed
         self._jobs: list[Job] = []
         self._size = 0
-        self._inputs: list[Array] = []
+        self._execution: Execution | None = None
         self._outputs: list[Array] | None = None
-        self._staging: Lease[Arena] | None = None
-        self._times: list[int] = []
+        self._error: BaseException | None = None
+        self._token: Lease[Token] | None = None
+        self._record = BatchRecord(batch.reason, buffers_wait=blocked)
+
+    # --- From thread to thread ------------------------------------------------------------------------
+
+    def prepare(self, execute: ThreadPool | None) -> None:
+        """Run the first stage here, and the others on `execute`, or here too, once there is a token."""
+        self.pre()
+        if not self._jobs:  # all were cancelled
+            self._executed()
+            self._lane.release()
+            return
+        tokens = self._runner.tokens
+        token = tokens.try_acquire()
+        if token is not None:
+            _hand_on(execute, self.go, token)
+            return
+        wanted = monotonic()
+        threads = self._lane.item.threads["execute"]
+
+        def lent(future: Future[Lease[Token]]) -> None:
+            self._record.token_wait = monotonic() - wanted
+            _hand_on(threads, self.go, future.result(0))
+
+        tokens.acquire_future().add_done_callback(lent)
+
+    def go(self, token: Lease[Token]) -> None:
+        """Run the second stage here, and the third on its own threads if it is worth it."""
+        short = self._runner.pace.short(self._size)
+        threads = self._lane.item.threads
+        self.execute(token)
+        _hand_on(None if short else threads.get("post"), self.post)
+
+    # --- The stages -----------------------------------------------------------------------------------
 
     def pre(self) -> None:
         # From here on the jobs can no longer be cancelled.
-        self._claim([job for job in self._batch.items if job.future.set_running_or_notify_cancel()])
-        self._fetch()
-
-    def _fetch(self) -> None:
+        self._jobs = [job for job in self._batch.items if job.future.set_running_or_notify_cancel()]
+        self._size = sum([job.size for job in self._jobs])
+        self._record.input_start = monotonic()
         try:
             if self._jobs:
-                self._inputs = self._gather()
+                self._execution = self._begin(self._jobs)
         except Exception as error:
-            self._retry(error)
+            self._error = error
 
-    def _claim(self, jobs: list[Job]) -> None:
-        self._jobs = jobs
-        self._size = sum([job.size for job in jobs])
-        self._times.append(monotonic())
-
-    def execute(self) -> None:
+    def execute(self, token: Lease[Token]) -> None:
+        self._token = token
+        runner, record = self._runner, self._record
         try:
-            if self._jobs:
-                self._execute()
+            if self._execution is not None:
+                self._launch(self._execution, token.item)
         except BaseException as error:  # SystemExit, too: an engine may run anything
-            self._retry(error)
-        finally:
-            self._inputs = []
-            if self._staging is not None:  # outputs share no memory with inputs
-                self._staging.release()
-            self._executed()
-
-    def _execute(self) -> None:
-        runner = self._runner
-        start = monotonic()
-        try:
-            outputs = runner.engine.execute(self._inputs)
-        except Internal as error:  # the engine does not know what its model is called
-            raise Internal(f"model '{runner.signature.name}' failed: {error}") from None
-        end = monotonic()
-        self._times += (start, end)
-        runner.pace.observe(self._size, end - start)
-        self._outputs = runner.responder.checked(outputs, self._size)
+            self._error = error
+        if self._error is not None:
+            self._split(self._error)
+        elif self._execution is not None and not runner.on_device:
+            runner.pace.observe(self._size, record.infer_end - record.infer_start)
+        if self._outputs is not None or self._execution is None:
+            self._free_engine()
+            self._lane.release()  # outputs are in memory of their own
 
     def post(self) -> None:
         try:
+            if self._execution is not None and self._outputs is None:
+                self._fetch(self._execution)
             if self._outputs is not None:
                 self._respond(self._outputs)
-        except Exception as error:
-            self._fail(error)
+        except BaseException as error:
+            self._split(error)
+        finally:
+            self._execution = None
+            self._free_engine()
+            self._lane.release()
 
-    def _gather(self) -> list[Array]:
-        runner, jobs = self._runner, self._jobs
+    # --- Their parts ----------------------------------------------------------------------------------
+
+    def _begin(self, jobs: list[Job]) -> Execution:
+        runner, lane = self._runner, self._lane.item
         inputs = runner.signature.inputs
         if len(jobs) == 1:
-            return views(inputs, jobs[0])
-        self._staging = runner.lane.staging.acquire(_STAGING_TIMEOUT)
-        arena = self._staging.item
-        arena.reset(staging_size(inputs, jobs))
-        return gather(inputs, jobs, arena)
+            return runner.begin(views(inputs, jobs[0]), lane)
+        lane.staging.reset(staging_size(inputs, jobs))
+        return runner.begin(gather(inputs, jobs, lane.staging), lane)
+
+    def _launch(self, execution: Execution, token: Token) -> None:
+        runner, record = self._runner, self._record
+        record.infer_start = monotonic()
+        if record.token_wait and all(job.dead(record.infer_start) for job in self._jobs):
+            raise DeadlineExceeded("the deadline passed while the request waited for an execution token")
+        if runner.decoupled:
+            self._stream(cast("DecoupledEngine", runner.engine), cast("HostExecution", execution))
+            return
+        try:
+            execution.launch(token.scratch)
+        except Internal as error:  # the engine does not know what its model is called
+            raise Internal(f"model '{runner.signature.name}' failed: {error}") from None
+        if not runner.on_device:
+            record.infer_end = monotonic()
+            self._outputs = runner.responder.checked(execution.outputs(), self._size)
+
+    def _fetch(self, execution: Execution) -> None:
+        """Wait for the device."""
+        record = self._record
+        execution.wait()
+        record.infer_end = monotonic()
+        self._free_engine()
+        outputs = execution.outputs()
+        record.stream_wait = monotonic() - record.infer_end
+        self._outputs = self._runner.responder.checked(outputs, self._size)
 
     def _respond(self, outputs: list[Array]) -> None:
-        jobs = self._jobs
-        responses = self._runner.responder.responses(jobs, outputs)
+        """Complete the futures."""
+        runner, jobs = self._runner, self._jobs
+        responses = runner.responder.responses(jobs, outputs)
         # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
-        self._runner.record(self._record(jobs))
+        runner.record(self._record.of(jobs))
         for job, response in zip(jobs, responses, strict=True):
             job.future.set_result(response)
+        self._jobs = []
 
-    def _record(self, jobs: list[Job]) -> BatchRecord:
-        input_start, infer_start, infer_end = self._times
-        return BatchRecord(
-            self._size,
-            self._batch.reason,
-            [job.request.received for job in jobs],
-            [job.queued for job in jobs],
-            input_start,
-            infer_start,
-            infer_end,
-            monotonic(),
-        )
+    def _stream(self, engine: DecoupledEngine, execution: HostExecution) -> None:
+        """Hand out the responses to the one request of a batch as they come."""
+        runner, record = self._runner, self._record
+        (job,) = self._jobs
+        respond = cast("Respond", job.request.respond)
+        with contextlib.closing(engine.stream(execution.inputs)) as stream:
+            for outputs in stream:
+                if job.dead(monotonic()):
+                    raise DeadlineExceeded("the deadline passed between two responses")
+                checked = runner.responder.checked(outputs, job.size)
+                if not respond(runner.responder.responses([job], checked)[0]):
+                    break
+        record.infer_end = monotonic()
+        runner.record(record.of(self._jobs))
+        job.future.set_result(runner.responder.nothing(job))
+        self._jobs, self._execution = [], None
 
-    def _retry(self, error: BaseException) -> None:
+    def _free_engine(self) -> None:
+        """Give token and instance back, once."""
+        token, self._token = self._token, None
+        if token is not None:
+            token.release()
+            self._executed()
+
+    def _split(self, error: BaseException) -> None:
         """Run the requests of a failed batch one by one; a single one has failed for good."""
         jobs, self._jobs = self._jobs, []
-        if len(jobs) == 1:
-            self._jobs = jobs
-            self._fail(error)
+        self._execution = self._outputs = None
+        if len(jobs) == 1 or self._token is None:
+            for job in jobs:
+                self._fail(job, error)
             return
         for job in jobs:
-            single = _Run(self._runner, Batch((job,), job.size, CloseReason.IDLE), _nothing)
-            single._claim([job])
-            single._fetch()
-            single.execute()
-            single.post()
-
-    def _fail(self, error: BaseException) -> None:
-        if not isinstance(error, YaisError):
-            name = self._runner.signature.name
-            _log.error("model '%s' failed", name, exc_info=error)
-            error = Internal(f"model '{name}' failed: {error}")
-        for job in self._jobs:
-            if not job.future.done():
-                self._runner.fail(job, error)
+            self._jobs, self._size = [job], job.size
+            self._record = BatchRecord(CloseReason.IDLE)
+            self._record.input_start = monotonic()
+            try:
+                execution = self._begin([job])
+                self._launch(execution, self._token.item)
+                if self._outputs is None:
+                    execution.wait()
+                    self._record.infer_end = monotonic()
+                    self._outputs = self._runner.responder.checked(execution.outputs(), job.size)
+                responses = self._runner.responder.responses([job], self._outputs)
+            except BaseException as single:
+                self._fail(job, single)
+            else:
+                self._runner.record(self._record.of([job]))
+                job.future.set_result(responses[0])
         self._jobs, self._outputs = [], None
 
+    def _fail(self, job: Job, error: BaseException) -> None:
+        name = self._runner.signature.name
+        if not isinstance(error, YaisError):
+            _log.error("model '%s' failed", name, exc_info=error)
+            error = Internal(f"model '{name}' failed: {error}")
+        if not job.future.done():
+            self._runner.fail(job, error)
 
-def _hand_on(stage: Callable[[], None], pool: ThreadPool | None) -> None:
+
+def _hand_on(pool: ThreadPool | None, stage: Callable[..., None], *arguments: Any) -> None:
     """Run a stage on a pool, or right here if there is none, or if it has been closed meanwhile."""
     if pool is not None:
         with contextlib.suppress(RuntimeError):
-            pool.submit(stage)
+            pool.submit(stage, *arguments)
             return
-    stage()
+    stage(*arguments)
 
 
 def _nothing() -> None:

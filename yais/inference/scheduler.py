@@ -1,23 +1,36 @@
 """The shell around a scheduler's state machine: locks, threads, timers.
 
-Batches form only when an instance of the model is free, and grow while none is. Where they run follows
-from the caller's thread and from how long they take: see `yais.core.dispatcher` and `Pace`.
+Batches form only when a lane and an instance of the model are free, and grow while none is. Where they run
+follows from the caller's thread and from how long they take: see `yais.core.dispatcher` and `Pace`.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 from yais.core.clock import monotonic
 from yais.core.dispatcher import Dispatcher, current_dispatcher
+from yais.core.future import Future
+from yais.core.pool import Lease
 from yais.core.timer import Timer
 from yais.errors import DeadlineExceeded, Unavailable, YaisError
 from yais.inference.job import Job
 from yais.inference.runner import Runner
-from yais.inference.scheduling.queue import Batch, BatchQueue
+from yais.inference.scheduling.queue import Batch, BatchQueue, CloseReason
+from yais.lane import Lane, Lanes
 
 __all__ = ["Scheduler"]
+
+
+class _Work(NamedTuple):
+    """A batch, what it runs on, and how long it waited for that, ns."""
+
+    batch: Batch[Job]
+    lane: Lease[Lane]
+    blocked: int
 
 
 class Scheduler:
@@ -31,13 +44,20 @@ class Scheduler:
         Runs them.
     instances
         Batches the model can run at once.
+    lanes
+        Lends each batch the threads and the memory to run with. A job that brings its lane along runs
+        alone, and before those that need one: when it has run, its holder can give the lane back.
     timer
         Wakes the scheduler when a batch has waited long enough.
     """
 
-    def __init__(self, queue: BatchQueue[Job], runner: Runner, *, instances: int, timer: Timer) -> None:
+    def __init__(
+        self, queue: BatchQueue[Job], runner: Runner, *, instances: int, lanes: Lanes, timer: Timer
+    ) -> None:
         self._queue = queue
+        self._placed: deque[Job] = deque()  # jobs that bring a lane along
         self._runner = runner
+        self._lanes = lanes.pool
         self._timer = timer
         self._lock = threading.Lock()
         self._free = instances
@@ -45,6 +65,7 @@ class Scheduler:
         self._idle = threading.Condition(self._lock)
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
+        self._blocked_since: int | None = None  # waiting for a lane
         self._closed = False
 
     def __repr__(self) -> str:
@@ -54,14 +75,17 @@ class Scheduler:
     @property
     def pending(self) -> int:
         """Jobs that wait."""
-        return len(self._queue)
+        return len(self._queue) + len(self._placed)
 
     def submit(self, job: Job) -> bool:
         """Take a job, whose future is completed whatever happens; return False once closed."""
         with self._lock:
             if self._closed:
                 return False
-            self._queue.push(job)
+            if job.request.lane is None:
+                self._queue.push(job)
+            else:
+                self._placed.append(job)
             full = self._queue.full
         dispatcher = current_dispatcher()
         if dispatcher is None:
@@ -85,33 +109,37 @@ class Scheduler:
         with self._idle:
             if self._idle.wait_for(self._at_rest, timeout):
                 return True
-            left = self._queue.clear()
+            left = [*self._placed, *self._queue.clear()]
+            self._placed.clear()
         self._fail(left, Unavailable, "the model was unloaded while the request was queued")
         return False
 
     def _at_rest(self) -> bool:
-        return not len(self._queue) and self._free == self._instances
+        return not self.pending and self._free == self._instances
 
     def _flush(self) -> None:
         """Run what is ready, on this thread if it is short. Only on a dispatcher's thread."""
         self._flushing.discard(current_dispatcher())
-        while len(self._queue) and (batch := self._take()) is not None:
-            if self._runner.pace.short(batch.size):
-                self._runner.run(batch)
+        while self.pending and (work := self._take()) is not None:
+            if self._runner.pace.short(work.batch.size) and self._runner.run(*work):
                 self._give_back()
             else:
-                self._runner.start(batch, self._on_executed)
+                self._runner.start(*work, self._on_executed)
         self._set_timer()
 
-    def _dispatch(self) -> None:
-        """Start what is ready on the lane's threads."""
-        while len(self._queue) and (batch := self._take()) is not None:
-            self._runner.start(batch, self._on_executed)
+    def _dispatch(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> None:
+        """Start what is ready on the lanes' threads; `lane`, if given, was waited for `blocked` ns."""
+        while self.pending and (work := self._take(lane, blocked)) is not None:
+            if work.lane is lane:
+                lane = None
+            self._runner.start(*work, self._on_executed)
+        if lane is not None:
+            lane.release()
         self._set_timer()
 
     def _on_executed(self) -> None:
         self._give_back()
-        if len(self._queue):
+        if self.pending:
             self._dispatch()
 
     def _give_back(self) -> None:
@@ -120,18 +148,51 @@ class Scheduler:
             if self._free == self._instances:
                 self._idle.notify_all()
 
-    def _take(self) -> Batch[Job] | None:
-        # Instance and batch in one step: taken apart, a job could be left behind with nobody to wake it.
+    def _take(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> _Work | None:
+        """Take a batch, a lane (`lane` if it is given) and an instance: all of them or none."""
+        work = taken = None
+        wait = False
+        now = monotonic()
+        # In one step: taken apart, a job could be left behind with nobody to wake it.
         with self._lock:
-            batch = self._queue.take(monotonic()) if self._free else None
-            if batch is not None:
+            dead = self._bury_placed(now)
+            if self._free and self._placed:
+                work = _placed(self._placed.popleft())
+            elif self._free and len(self._queue):
+                taken = lane or self._lanes.try_acquire()
+                if taken is None:
+                    wait = self._blocked_since is None
+                    self._blocked_since = self._blocked_since or now
+                elif (batch := self._queue.take(now)) is not None:
+                    work = _Work(batch, taken, blocked)
+            if work is not None:
                 self._free -= 1
-            dead = self._queue.reap()
+            dead += self._queue.reap()
             if dead and self._at_rest():
                 self._idle.notify_all()
+        # Outside of the lock: both may call back.
+        if taken is not None and taken is not lane and work is None:
+            taken.release()
+        if wait:
+            self._lanes.acquire_future().add_done_callback(self._on_lane)
         if dead:
             self._fail(dead, DeadlineExceeded, "the deadline passed while the request was queued")
-        return batch
+        return work
+
+    def _bury_placed(self, now: int) -> list[Job]:
+        if not self._placed:
+            return []
+        dead = [job for job in self._placed if job.dead(now)]
+        for job in dead:
+            self._placed.remove(job)
+        return dead
+
+    def _on_lane(self, lent: Future[Lease[Lane]]) -> None:
+        with self._lock:
+            since, self._blocked_since = self._blocked_since, None
+        if lent.cancelled() or lent.exception(0) is not None:  # the lanes are closed: so is everything
+            return
+        self._dispatch(lent.result(0), monotonic() - (since or 0))
 
     def _fail(self, jobs: Iterable[Job], kind: type[YaisError], text: str) -> None:
         for job in jobs:
@@ -152,3 +213,20 @@ class Scheduler:
         with self._lock:
             self._wake_at = None
         self._dispatch()
+
+
+class _Held:
+    """A lane that a job brought along, in the place of a lease: its holder gives it back."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, lane: Lane) -> None:
+        self.item = lane
+
+    def release(self) -> None:
+        pass
+
+
+def _placed(job: Job) -> _Work:
+    held = cast("Lease[Lane]", _Held(cast("Lane", job.request.lane)))
+    return _Work(Batch((job,), job.size, CloseReason.IDLE), held, 0)

@@ -11,11 +11,13 @@ import copy
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from yais.core.clock import NANOSECONDS, monotonic
+from yais.inference.job import Job
 from yais.inference.scheduling.queue import CloseReason
 from yais.telemetry.histogram import Histogram
 
@@ -46,6 +48,7 @@ class BatchStatistics:
 
 # Bounds of the histograms: from below what a request takes without any work to where users give up.
 _SECONDS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 5.0)
+_RATIOS = (1.25, 1.5, 2, 3, 5, 10, 30, 100)  # the original's, and some between them
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -71,8 +74,12 @@ class Counts:
         By batch size.
     closed
         Batches by the reason they were closed.
-    batch_size, request_seconds, queue_seconds, compute_seconds
+    batch_size, request_seconds, compute_seconds
         Histograms; all but the first observe every request.
+    queue_seconds, buffers_seconds, token_seconds, stream_seconds
+        What every request waited for: a batch and an instance, a lane, an execution token, a device's copies.
+    load_ratio
+        Request time over compute time, of every request: how much longer it takes than it would alone.
     """
 
     last_inference: int = 0
@@ -90,30 +97,48 @@ class Counts:
     request_seconds: Histogram = field(default_factory=_seconds)
     queue_seconds: Histogram = field(default_factory=_seconds)
     compute_seconds: Histogram = field(default_factory=_seconds)
+    buffers_seconds: Histogram = field(default_factory=_seconds)
+    token_seconds: Histogram = field(default_factory=_seconds)
+    stream_seconds: Histogram = field(default_factory=_seconds)
+    load_ratio: Histogram = field(default_factory=lambda: Histogram(_RATIOS))
 
 
 @dataclass(slots=True, eq=False)
 class BatchRecord:
-    """One batch that succeeded.
+    """One batch that succeeded. All moments are ns of one clock.
 
     Attributes
     ----------
+    input_start, infer_start, infer_end, output_end
+        When its stages began and ended.
+    buffers_wait, token_wait, stream_wait
+        How long it waited for a lane (before `input_start`), for an execution token (between `input_start`
+        and `infer_start`), and for a device to copy its outputs (after `infer_end`).
     size
         Items in it.
     received, queued
         For each of its requests, when it came in and when it was queued.
-    input_start, infer_start, infer_end, output_end
-        When its stages began and ended. All moments are ns of one clock.
     """
 
-    size: int
     reason: CloseReason
-    received: list[int]
-    queued: list[int]
-    input_start: int
-    infer_start: int
-    infer_end: int
-    output_end: int
+    buffers_wait: int = 0
+    token_wait: int = 0
+    stream_wait: int = 0
+    input_start: int = 0
+    infer_start: int = 0
+    infer_end: int = 0
+    output_end: int = 0
+    size: int = 0
+    received: Sequence[int] = ()
+    queued: Sequence[int] = ()
+
+    def of(self, jobs: Sequence[Job]) -> BatchRecord:
+        """Return the record, completed now with what it says of its requests."""
+        self.size = sum([job.size for job in jobs])
+        self.received = [job.request.received for job in jobs]
+        self.queued = [job.queued for job in jobs]
+        self.output_end = monotonic()
+        return self
 
 
 # Batches noted before they are counted: counting many at once is cheaper (measured per request:
@@ -159,8 +184,11 @@ class ModelStatistics:
         requests: list[int] = []
         waits: list[int] = []
         computes: list[int] = []
+        buffers: list[int] = []
+        tokens: list[int] = []
+        streams: list[int] = []
         for record in records:
-            compute_input = record.infer_start - record.input_start
+            compute_input = record.infer_start - record.input_start - record.token_wait
             compute_infer = record.infer_end - record.infer_start
             compute_output = record.output_end - record.infer_end
             count = len(record.received)
@@ -173,8 +201,14 @@ class ModelStatistics:
             batch.compute_output.add(compute_output)
             counts.closed[record.reason] += 1
             requests += [record.output_end - moment for moment in record.received]
-            waits += [record.input_start - moment for moment in record.queued]
+            for moment in record.queued:
+                waited = record.input_start - moment
+                blocked = min(record.buffers_wait, waited)
+                buffers.append(blocked)
+                waits.append(waited - blocked)
             computes += [compute_infer] * count
+            tokens += [record.token_wait] * count
+            streams += [record.stream_wait] * count
         sizes = [record.size for record in records]
         # The end of the last batch on the clock that clients know; the records have another.
         age = monotonic() - records[-1].output_end
@@ -182,8 +216,16 @@ class ModelStatistics:
         counts.inferences += sum(sizes)
         counts.executions += len(records)
         counts.success.add(sum(requests), len(requests))
-        counts.queue.add(sum(waits), len(waits))
+        # To Triton's clients every wait before the computation is "queue".
+        counts.queue.add(sum(waits) + sum(buffers) + sum(tokens), len(waits))
         counts.batch_size.observe(sizes)
-        counts.request_seconds.observe(np.array(requests) / NANOSECONDS)
-        counts.queue_seconds.observe(np.array(waits) / NANOSECONDS)
-        counts.compute_seconds.observe(np.array(computes) / NANOSECONDS)
+        counts.load_ratio.observe(np.array(requests) / np.maximum(computes, 1))
+        for histogram, values in (
+            (counts.request_seconds, requests),
+            (counts.queue_seconds, waits),
+            (counts.compute_seconds, computes),
+            (counts.buffers_seconds, buffers),
+            (counts.token_seconds, tokens),
+            (counts.stream_seconds, streams),
+        ):
+            histogram.observe(np.array(values) / NANOSECONDS)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from yais.memory.buffer import Buffer
 from yais.memory.resource import MemoryResource
 
-__all__ = ["Arena"]
+__all__ = ["Arena", "ArenaStatistics"]
 
 _ALIGNMENT = 64  # bytes; a cache line, and what ONNX Runtime aligns its own tensors to
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaStatistics:
+    """The numbers of an arena, in bytes; `used` is since the last reset."""
+
+    size: int
+    used: int
 
 
 class Arena:
@@ -22,7 +33,7 @@ class Arena:
 
     def __init__(self, resource: MemoryResource, size: int = 0) -> None:
         self._resource = resource
-        self._buffer = resource.allocate(size)
+        self._buffer = Buffer.of(resource.allocate(size))
         self._used = 0
 
     def __repr__(self) -> str:
@@ -36,12 +47,13 @@ class Arena:
     def reset(self, size: int = 0) -> None:
         """Take all pieces back, and make room for at least `size` bytes of new ones.
 
-        Growing takes a new buffer of the next power of two; views of the old one stay valid.
+        Growing takes a new buffer of the next power of two. The old one goes back when the last
+        view of it is gone.
         """
         self._used = 0
         if size > self.size:
             self._buffer.close()
-            self._buffer = self._resource.allocate(1 << (size - 1).bit_length())
+            self._buffer = Buffer.of(self._resource.allocate(1 << (size - 1).bit_length()))
 
     def take(self, size: int) -> memoryview:
         """Return the next `size` bytes, aligned to 64.
@@ -64,6 +76,10 @@ class Arena:
         """Round a size up to what a piece of that size occupies."""
         return -(-size // _ALIGNMENT) * _ALIGNMENT
 
+    def statistics(self) -> ArenaStatistics:
+        """Return the numbers of now."""
+        return ArenaStatistics(self.size, self._used)
+
     def close(self) -> None:
-        """Give the buffer back."""
+        """Give the buffer back, once the last view of it is gone."""
         self._buffer.close()

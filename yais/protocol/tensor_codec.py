@@ -2,7 +2,7 @@
 
 Fixed-size types are views in and one copy out. BYTES is a length (4 bytes, little-endian) and that many
 bytes per element; its arrays hold `bytes` objects. BF16 is the upper half of a float32; its arrays hold
-uint16, and `bf16_to_float32` and `float32_to_bf16` convert.
+uint16, which `yais.core.arrays` converts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from yais.core.tensor import DataType
 from yais.errors import InvalidArgument
 
-__all__ = ["bf16_to_float32", "decode", "decode_bytes", "encode", "encode_bytes", "float32_to_bf16"]
+__all__ = ["decode", "decode_bytes", "encode", "encode_bytes", "objects"]
 
 Array = npt.NDArray[Any]
 
@@ -109,19 +109,3 @@ def objects(elements: list[bytes]) -> Array:
     array = np.empty(len(elements), np.object_)
     array[:] = elements
     return array
-
-
-def bf16_to_float32(array: Array) -> Array:
-    """Return the float32 values of BF16 elements held as uint16."""
-    return (array.ravel().astype(np.uint32) << 16).view(np.float32).reshape(array.shape)
-
-
-def float32_to_bf16(array: Array) -> Array:
-    """Return float32 values cut to BF16, held as uint16: truncated, not rounded (kserve-v2.md, row 47).
-
-    What is no number stays so, though cutting alone would make some of them infinite.
-    """
-    values = np.asarray(array, np.float32).ravel()
-    bits = (values.view(np.uint32) >> 16).astype(np.uint16)
-    bits[np.isnan(values)] |= 0x40
-    return bits.reshape(array.shape)

@@ -13,24 +13,21 @@ from typing import Any
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from yais.core.tensor import DataType, TensorSpec
+from yais.core.tensor import TensorSpec
 from yais.engines.engine import Engine
-from yais.engines.onnx import OnnxOptions
 from yais.errors import InvalidArgument
 from yais.inference.layout import Signature
 from yais.inference.model import ModelOptions
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.protocol import model_config_pb2
 from yais.protocol.model_config_pb2 import ModelConfig
+from yais.repository.backends import BACKENDS, backend_of
+from yais.repository.tensors import DATATYPES, TYPES, spec_of
 
-__all__ = ["DEFAULT_MAX_BATCH_SIZE", "complete", "onnx_options", "options", "read_config", "signature"]
+__all__ = ["DEFAULT_MAX_BATCH_SIZE", "complete", "options", "read_config", "signature"]
 
 DEFAULT_MAX_BATCH_SIZE = 4
 """Given to a model that can batch and has no configuration; Triton's number."""
-
-_ONNX = {"onnxruntime", "onnxruntime_onnx"}
-_FILENAME = "model.onnx"
-_INSTANCES = 2  # Triton's number for ONNX Runtime on the CPU
 
 # What a configuration may say. Fields are named as one writes them, without the places in lists.
 _SUPPORTED = frozenset(
@@ -63,12 +60,12 @@ _SUPPORTED = frozenset(
         "optimization",
         "optimization.graph",
         "optimization.graph.level",
+        "model_transaction_policy",
+        "model_transaction_policy.decoupled",
         "parameters",
         "parameters.string_value",
     )
 )
-
-_PARAMETERS = ("intra_op_thread_count", "inter_op_thread_count", "execution_mode")
 
 
 def read_config(path: Path, name: str) -> ModelConfig:
@@ -119,8 +116,10 @@ def complete(config: ModelConfig, engine: Engine) -> None:
         raise InvalidArgument(
             f"model '{config.name}' has inputs {sorted(missing)}, which the configuration lacks"
         )
-    config.platform, config.backend = "onnxruntime_onnx", "onnxruntime"
-    config.default_model_filename = config.default_model_filename or _FILENAME
+    _complete_decoupled(config, engine)
+    backend = backend_of(config)
+    config.platform, config.backend = backend.platform, backend.name
+    config.default_model_filename = config.default_model_filename or backend.filename
     config.version_policy.latest.num_versions = 1
     if config.HasField("dynamic_batching") and not config.dynamic_batching.preferred_batch_size:
         config.dynamic_batching.preferred_batch_size.append(config.max_batch_size)
@@ -128,7 +127,7 @@ def complete(config: ModelConfig, engine: Engine) -> None:
         config.instance_group.add()
     for group in config.instance_group:
         group.name = group.name or config.name
-        group.count = group.count or _INSTANCES
+        group.count = group.count or backend.instances
         group.kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
 
 
@@ -136,8 +135,8 @@ def signature(config: ModelConfig) -> Signature:
     """Return what a completed configuration says of inputs and outputs."""
     return Signature(
         name=config.name,
-        inputs=tuple(_spec(tensor) for tensor in config.input),
-        outputs=tuple(_spec(tensor) for tensor in config.output),
+        inputs=tuple(spec_of(tensor) for tensor in config.input),
+        outputs=tuple(spec_of(tensor) for tensor in config.output),
         max_batch=config.max_batch_size,
     )
 
@@ -154,45 +153,12 @@ def options(config: ModelConfig) -> ModelOptions:
     return ModelOptions(batching, instances=sum(group.count for group in config.instance_group))
 
 
-def onnx_options(config: ModelConfig) -> OnnxOptions:
-    """Return what a configuration says to ONNX Runtime. Raises InvalidArgument."""
-    for key in config.parameters:
-        if key not in _PARAMETERS:
-            expected = ", ".join(_PARAMETERS)
-            raise InvalidArgument(
-                f"got parameter '{key}' for model '{config.name}', expected one of {expected}"
-            )
-    levels = {-2: -1, -1: 1, 0: 99, 1: 2, 2: 99}  # Triton's: -2 none, -1 basic, 1 extended, 2 all
-    level = config.optimization.graph.level
-    if level not in levels:
-        raise InvalidArgument(f"got optimization.graph.level {level} for '{config.name}', expected -2 to 2")
-    return OnnxOptions(
-        intra_op_threads=_parameter(config, "intra_op_thread_count"),
-        inter_op_threads=_parameter(config, "inter_op_thread_count"),
-        parallel=bool(_parameter(config, "execution_mode")),
-        graph_level=levels[level],
-    )
-
-
-def _parameter(config: ModelConfig, key: str) -> int:
-    if key not in config.parameters:
-        return 0
-    text = config.parameters[key].string_value
-    if not text.isdecimal():
-        raise InvalidArgument(
-            f"got '{text}' for parameter '{key}' of '{config.name}', expected a number from 0"
-        )
-    return int(text)
-
-
 def _check(config: ModelConfig) -> None:
     name = config.name
     for field in _fields(config):
         if field not in _SUPPORTED:
             raise InvalidArgument(f"model '{name}' is configured with '{field}', which yais does not support")
-    for field, value in (("backend", config.backend), ("platform", config.platform)):
-        if value and value not in _ONNX:
-            raise InvalidArgument(f"got {field} '{value}' for model '{name}', expected 'onnxruntime'")
+    _check_backend(config)
     if config.version_policy.latest.num_versions > 1:
         raise InvalidArgument(f"model '{name}' asks for several versions, expected version_policy latest 1")
     if config.max_batch_size < 0:
@@ -217,6 +183,19 @@ def _check(config: ModelConfig) -> None:
                 raise InvalidArgument(f"model '{name}', tensor '{tensor.name}' is configured more than once")
 
 
+def _check_backend(config: ModelConfig) -> None:
+    for field, value in (("backend", config.backend), ("platform", config.platform)):
+        if value and not any(value in {backend.name, backend.platform} for backend in BACKENDS):
+            expected = " or ".join(f"'{backend.name}'" for backend in BACKENDS)
+            raise InvalidArgument(f"got {field} '{value}' for model '{config.name}', expected {expected}")
+    backend = backend_of(config)
+    if config.platform and config.platform not in {backend.name, backend.platform}:
+        raise InvalidArgument(
+            f"got platform '{config.platform}' for model '{config.name}', which has backend "
+            f"'{config.backend}', expected '{backend.platform}'"
+        )
+
+
 def _check_batching(config: ModelConfig) -> None:
     name = config.name
     if config.max_batch_size < 1:
@@ -234,7 +213,7 @@ def _check_batching(config: ModelConfig) -> None:
 def _check_tensor(model: str, tensor: Any) -> None:
     if not tensor.name:
         raise InvalidArgument(f"model input and output names must not be empty for '{model}'")
-    if tensor.data_type not in _DATATYPES:
+    if tensor.data_type not in DATATYPES:
         raise InvalidArgument(f"model '{model}', tensor '{tensor.name}' must specify 'data_type'")
     for size in tensor.dims:
         if size < 1 and size != -1:
@@ -260,18 +239,6 @@ def _fields(message: Message, prefix: str = "") -> Iterator[str]:
                 yield from _fields(child, f"{name}.")
 
 
-_TYPES = {
-    DataType(name.removeprefix("TYPE_")): number
-    for name, number in model_config_pb2.DataType.items()
-    if name not in {"TYPE_INVALID", "TYPE_STRING"}
-} | {DataType.BYTES: model_config_pb2.TYPE_STRING}
-_DATATYPES = {number: datatype for datatype, number in _TYPES.items()}
-
-
-def _spec(tensor: Any) -> TensorSpec:
-    return TensorSpec(tensor.name, _DATATYPES[tensor.data_type], tuple(tensor.dims))
-
-
 def _complete_max_batch(config: ModelConfig, engine: Engine) -> None:
     tensors = (*engine.inputs, *engine.outputs)
     if all(spec.shape and spec.shape[0] == -1 for spec in tensors):
@@ -279,19 +246,32 @@ def _complete_max_batch(config: ModelConfig, engine: Engine) -> None:
         config.dynamic_batching.SetInParent()
 
 
+def _complete_decoupled(config: ModelConfig, engine: Engine) -> None:
+    decoupled = getattr(engine, "decoupled", False)
+    if config.HasField("model_transaction_policy"):
+        configured = config.model_transaction_policy.decoupled
+        if configured is not decoupled:
+            raise InvalidArgument(
+                f"got model_transaction_policy.decoupled {configured} for model '{config.name}', expected "
+                f"{decoupled}: only a model whose 'execute' is a generator is decoupled"
+            )
+    elif decoupled:
+        config.model_transaction_policy.decoupled = True
+
+
 def _complete_tensors(config: ModelConfig, tensors: Any, specs: tuple[TensorSpec, ...]) -> None:
     known = {spec.name: spec for spec in specs}
     if not tensors:
         for spec in specs:
             dims = spec.shape[1:] if config.max_batch_size else spec.shape
-            tensors.add(name=spec.name, data_type=_TYPES[spec.datatype], dims=dims)
+            tensors.add(name=spec.name, data_type=TYPES[spec.datatype], dims=dims)
     for tensor in tensors:
         if tensor.name not in known:
             raise InvalidArgument(
                 f"unexpected tensor '{tensor.name}' in the configuration of model '{config.name}', "
                 f"the model has {', '.join(known)}"
             )
-        _check_agreement(config, _spec(tensor), known[tensor.name])
+        _check_agreement(config, spec_of(tensor), known[tensor.name])
 
 
 def _check_agreement(config: ModelConfig, configured: TensorSpec, actual: TensorSpec) -> None:

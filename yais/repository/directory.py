@@ -2,7 +2,7 @@
 
 <repository>/<model>/config.pbtxt        optional
 <repository>/<model>/<label file>        optional, named by the configuration
-<repository>/<model>/<version>/model.onnx
+<repository>/<model>/<version>/model.onnx    or model.py, or as the configuration says
 """
 
 from __future__ import annotations

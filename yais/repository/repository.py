@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yais.core.timer import Timer
-from yais.engines.onnx import OnnxEngine
+from yais.engines.engine import Engine
 from yais.errors import InvalidArgument, NotFound, Unavailable, status_of
 from yais.inference.model import Model
-from yais.lane import Lane
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
 from yais.protocol.model_config_pb2 import ModelConfig
-from yais.repository.config import complete, onnx_options, options, read_config, signature
+from yais.repository.backends import backend_of
+from yais.repository.config import complete, options, read_config, signature
 from yais.repository.directory import ModelDirectory, find_models
 
 __all__ = ["LoadedModel", "ModelEntry", "ModelRepository", "ModelState"]
@@ -78,15 +80,16 @@ class ModelRepository:
     ----------
     roots
         Directories of model directories.
-    lane
-        Where models run.
+    lanes, tokens
+        What models run with.
     timer
         For their schedulers.
     """
 
-    def __init__(self, roots: Iterable[Path], *, lane: Lane, timer: Timer) -> None:
+    def __init__(self, roots: Iterable[Path], *, lanes: Lanes, tokens: Tokens, timer: Timer) -> None:
         self._roots = list(roots)
-        self._lane = lane
+        self._lanes = lanes
+        self._tokens = tokens
         self._timer = timer
         self._entries: dict[str, ModelEntry] = {}
         self._ready: dict[tuple[str, str], LoadedModel] = {}  # by name and version, the latest also as ""
@@ -177,8 +180,21 @@ class ModelRepository:
 
     def _build(self, directory: ModelDirectory, version: int) -> LoadedModel:
         config = read_config(directory.config, directory.name)
-        filename = config.default_model_filename or "model.onnx"
-        engine = OnnxEngine(directory.file(version, filename), onnx_options(config))
+        backend = backend_of(config)
+        path = directory.file(version, config.default_model_filename or backend.filename)
+        engine = backend.load(config, str(version), path)
+        try:
+            loaded = self._loaded(directory, version, config, engine)
+        except BaseException:
+            engine.close()
+            raise
+        if backend.warms_up:
+            _warm_up(loaded.model)
+        return loaded
+
+    def _loaded(
+        self, directory: ModelDirectory, version: int, config: ModelConfig, engine: Engine
+    ) -> LoadedModel:
         complete(config, engine)
         engine.select([tensor.name for tensor in config.input], [tensor.name for tensor in config.output])
         labels = {
@@ -187,13 +203,14 @@ class ModelRepository:
             if output.label_filename
         }
         model = Model(
-            signature(config), str(version), engine, options(config), lane=self._lane, timer=self._timer
+            signature(config),
+            str(version),
+            engine,
+            options(config),
+            lanes=self._lanes,
+            tokens=self._tokens,
+            timer=self._timer,
         )
-        try:
-            model.warm_up()
-        except Exception as error:
-            # Zeros are not good input for every model; then the first requests tell how long it takes.
-            _log.info("model '%s' does not take zeros: %s", directory.name, error)
         return LoadedModel(model, config, labels)
 
     def _missing(self, name: str, version: str) -> LoadedModel:
@@ -210,6 +227,14 @@ class ModelRepository:
         if entry.version != str(number):
             raise NotFound(f"{prefix} version {number} is not found")
         raise Unavailable(f"{prefix} version {number} is not at ready state")
+
+
+def _warm_up(model: Model) -> None:
+    try:
+        model.warm_up()
+    except Exception as error:
+        # Zeros are not good input for every model; then the first requests tell how long it takes.
+        _log.info("model '%s' does not take zeros: %s", model.name, error)
 
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*")  # int itself takes underscores, and has a limit

@@ -11,9 +11,10 @@ import logging
 import threading
 from collections.abc import Callable
 
+from yais.core.affinity import affinity
+from yais.core.cpu_set import CpuSet
 from yais.core.dispatcher import set_current_dispatcher
 from yais.core.thread_pool import name_thread
-from yais.core.topology import CpuSet, pinned
 from yais.rpc.completion_queue import CompletionQueue
 
 __all__ = ["Executor"]
@@ -71,7 +72,7 @@ class Executor:
     def start(self) -> None:
         """Start the thread. What is armed on the queue before is handled then."""
         # A thread starts with the affinity of the one that starts it.
-        with contextlib.nullcontext() if self.cpus is None else pinned(self.cpus):
+        with contextlib.nullcontext() if self.cpus is None else affinity(self.cpus):
             self._thread.start()
 
     def join(self, timeout: float) -> bool:

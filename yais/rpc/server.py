@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from yais.core.affinity import affinity
 from yais.core.clock import Deadline
+from yais.core.cpu_set import CpuSet
 from yais.core.dispatcher import current_dispatcher
 from yais.core.timer import Timer
-from yais.core.topology import CpuSet, pinned
 from yais.errors import Unavailable
 from yais.rpc.admin import mount_channelz, mount_csds
 from yais.rpc.completion_queue import CoreServer
@@ -202,7 +203,7 @@ class Server:
             raise ValueError(f"executor {name!r}: got threads={threads}, expected at least 1")
         allowed = None if cpus is None else CpuSet(cpus)
         if allowed is not None:
-            with pinned(allowed):  # or ValueError
+            with affinity(allowed):  # or ValueError
                 pass
         prefix = "yais-rpc" if name == _DEFAULT else f"yais-{name}"
         names = [f"{prefix}-{index}" for index in range(threads)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from yais.core.future import Future
 from yais.core.tensor import TensorSpec
-from yais.errors import InvalidArgument, NotFound
+from yais.errors import InvalidArgument, NotFound, Unimplemented
 from yais.inference.request import InferRequest, InferResponse, ResponseForm, TensorData
 from yais.protocol.infer_request import InferMessage, Parameter
 from yais.protocol.infer_response import ResponseHead, encode_infer_response
@@ -58,7 +58,9 @@ class InferContext(Context[InferMessage, InferResponse, ServingResources]):
 
     def execute(self, message: InferMessage) -> Future[InferResponse]:
         """Submit the request to its model."""
-        loaded = self.resources.repository.find(message.model_name, message.model_version)
+        loaded = self.resources.models.find(message.model_name, message.model_version)
+        if loaded.model.decoupled:
+            raise Unimplemented("ModelInfer RPC doesn't support models with decoupled transaction policy")
         form = _form(message)
         request = InferRequest(
             form.inputs,

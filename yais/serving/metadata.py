@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import yais
 from yais.core.tensor import TensorSpec
-from yais.errors import NotFound, Unavailable
+from yais.errors import NotFound, Unavailable, Unimplemented
+from yais.repository.repository import ModelState
 from yais.protocol import kserve_pb2 as pb
 from yais.rpc.context import Context
 from yais.serving.resources import ServingResources
@@ -13,6 +14,7 @@ __all__ = [
     "ModelConfigContext",
     "ModelMetadataContext",
     "ModelReadyContext",
+    "RepositoryIndexContext",
     "ServerLiveContext",
     "ServerMetadataContext",
     "ServerReadyContext",
@@ -43,7 +45,7 @@ class ModelReadyContext(Context[pb.ModelReadyRequest, pb.ModelReadyResponse, Ser
     def execute(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Answer the request."""
         try:
-            self.resources.repository.find(request.name, request.version)
+            self.resources.models.find(request.name, request.version)
         except (NotFound, Unavailable):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
@@ -64,7 +66,7 @@ class ModelMetadataContext(Context[pb.ModelMetadataRequest, pb.ModelMetadataResp
 
     def execute(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """Answer the request."""
-        loaded = self.resources.repository.find(request.name, request.version)
+        loaded = self.resources.models.find(request.name, request.version)
         signature = loaded.model.signature
         batch = (-1,) if signature.max_batch else ()
         response = pb.ModelMetadataResponse(
@@ -80,8 +82,26 @@ class ModelConfigContext(Context[pb.ModelConfigRequest, pb.ModelConfigResponse, 
 
     def execute(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """Answer the request."""
-        loaded = self.resources.repository.find(request.name, request.version)
+        loaded = self.resources.models.find(request.name, request.version)
         return pb.ModelConfigResponse(config=loaded.config)
+
+
+class RepositoryIndexContext(
+    Context[pb.RepositoryIndexRequest, pb.RepositoryIndexResponse, ServingResources]
+):
+    """Serves RepositoryIndex: every model that is known, and where it stands."""
+
+    def execute(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        """Answer the request."""
+        if request.repository_name:
+            raise Unimplemented(f"got repository '{request.repository_name}', expected none: they are one")
+        response = pb.RepositoryIndexResponse()
+        for entry in self.resources.models.entries:
+            if not request.ready or entry.state is ModelState.READY:
+                response.models.add(
+                    name=entry.name, version=entry.version, state=entry.state.value, reason=entry.reason
+                )
+        return response
 
 
 def _tensor(spec: TensorSpec, batch: tuple[int, ...]) -> pb.ModelMetadataResponse.TensorMetadata:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import yais
 from yais.inference.statistics import Counts
-from yais.repository.repository import ModelRepository, ModelState
+from yais.repository.repository import ModelState
+from yais.serving.resources import Models
 from yais.telemetry.histogram import Histogram
 
 __all__ = ["ModelCollector"]
@@ -18,10 +19,10 @@ _LABELS = ("model", "version")
 
 
 class ModelCollector(Collector):
-    """Collects the metrics of all models of a repository. Thread-safe."""
+    """Collects the metrics of all models of a server. Thread-safe."""
 
-    def __init__(self, repository: ModelRepository) -> None:
-        self._repository = repository
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
@@ -40,7 +41,7 @@ class ModelCollector(Collector):
             "yais_inference_batches", "Batches executed, by why they closed.", labels=(*_LABELS, "reason")
         )
         histograms = _Histograms()
-        for entry in self._repository.entries:
+        for entry in self._models.entries:
             labels = (entry.name, entry.version)
             ready.add_metric(labels, entry.state is ModelState.READY)
             if entry.loaded is None:
@@ -58,26 +59,34 @@ class ModelCollector(Collector):
         yield from histograms.families
 
 
+# Families by the histogram of `Counts` they show; the waits are those of every request (docs/telemetry.md).
+_HISTOGRAMS = {
+    "batch_size": ("yais_inference_batch_size", "Items per batch."),
+    "request_seconds": ("yais_inference_request_seconds", "From arrival to answer."),
+    "compute_seconds": ("yais_inference_compute_seconds", "In the engine, as each request saw it."),
+    "queue_seconds": (
+        "yais_inference_queue_seconds",
+        "Waiting for a batch and a free instance of the model.",
+    ),
+    "buffers_seconds": ("yais_inference_buffers_seconds", "Waiting for a lane: threads and staging memory."),
+    "token_seconds": ("yais_inference_token_seconds", "Waiting for an execution token."),
+    "stream_seconds": ("yais_inference_stream_seconds", "Waiting for a device to copy the outputs."),
+    "load_ratio": ("yais_inference_load_ratio", "Request time over compute time; 1 is no waiting at all."),
+}
+
+
 class _Histograms:
     def __init__(self) -> None:
-        self._size = HistogramMetricFamily("yais_inference_batch_size", "Items per batch.", labels=_LABELS)
-        self._request = HistogramMetricFamily(
-            "yais_inference_request_seconds", "From arrival to answer.", labels=_LABELS
-        )
-        self._queue = HistogramMetricFamily(
-            "yais_inference_queue_seconds", "Waiting for a batch to start.", labels=_LABELS
-        )
-        self._compute = HistogramMetricFamily(
-            "yais_inference_compute_seconds", "In the engine, as each request saw it.", labels=_LABELS
-        )
-        self.families = (self._size, self._request, self._queue, self._compute)
+        self._families = {
+            name: HistogramMetricFamily(family, text, labels=_LABELS)
+            for name, (family, text) in _HISTOGRAMS.items()
+        }
+
+    @property
+    def families(self) -> Iterable[HistogramMetricFamily]:
+        return self._families.values()
 
     def add(self, labels: tuple[str, str], counts: Counts) -> None:
-        _add(self._size, labels, counts.batch_size)
-        _add(self._request, labels, counts.request_seconds)
-        _add(self._queue, labels, counts.queue_seconds)
-        _add(self._compute, labels, counts.compute_seconds)
-
-
-def _add(family: HistogramMetricFamily, labels: tuple[str, str], histogram: Histogram) -> None:
-    family.add_metric(labels, histogram.cumulative(), histogram.sum)
+        for name, family in self._families.items():
+            histogram: Histogram = getattr(counts, name)
+            family.add_metric(labels, histogram.cumulative(), histogram.sum)

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from yais.repository.repository import ModelRepository
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from yais.repository.repository import LoadedModel, ModelEntry
 from yais.rpc.resources import Resources
 
-__all__ = ["ServingResources"]
+__all__ = ["Models", "ServingResources"]
+
+
+class Models(Protocol):
+    """What a server serves: a `ModelRepository`, or the models of a manager."""
+
+    @property
+    def entries(self) -> Sequence[ModelEntry]:
+        """All models, by name."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model is ready."""
+
+    def load_all(self, progress: Callable[[ModelEntry], None] | None = None) -> None:
+        """Load what is not loaded yet; see `ModelRepository.load_all`."""
+
+    def find(self, name: str, version: str = "") -> LoadedModel:
+        """Return a model that takes requests; see `ModelRepository.find`."""
 
 
 class ServingResources(Resources):
@@ -13,7 +34,7 @@ class ServingResources(Resources):
 
     Attributes
     ----------
-    repository
+    models
         The models.
     name
         Of the server, as clients see it.
@@ -23,8 +44,8 @@ class ServingResources(Resources):
         Whether the models were given the chance to load.
     """
 
-    def __init__(self, repository: ModelRepository, *, name: str, strict_readiness: bool) -> None:
-        self.repository = repository
+    def __init__(self, models: Models, *, name: str, strict_readiness: bool) -> None:
+        self.models = models
         self.name = name
         self.strict_readiness = strict_readiness
         self.loaded = False
@@ -32,8 +53,7 @@ class ServingResources(Resources):
     @property
     def ready(self) -> bool:
         """Whether the server takes inference requests."""
-        return self.loaded and (self.repository.ready or not self.strict_readiness)
+        return self.loaded and (self.models.ready or not self.strict_readiness)
 
     def close(self) -> None:
-        """Unload the models."""
-        self.repository.close(timeout=5.0)
+        """Leave the models to whose they are."""

@@ -1,75 +1,18 @@
-"""The inference server, assembled."""
+"""The inference server, assembled: a repository of models and the service of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Self
-
+from yais.core.cgroup import concurrency
 from yais.core.timer import Timer
-from yais.core.topology import concurrency
-from yais.lane import Lane
-from yais.protocol import kserve_pb2
-from yais.protocol.infer_request import decode_infer_request
-from yais.repository.repository import ModelEntry, ModelRepository
-from yais.rpc.server import Server
-from yais.rpc.service import Service
-from yais.serving.infer import InferContext, encode_response
-from yais.serving.metadata import (
-    ModelConfigContext,
-    ModelMetadataContext,
-    ModelReadyContext,
-    ServerLiveContext,
-    ServerMetadataContext,
-    ServerReadyContext,
-)
-from yais.serving.metrics import ModelCollector
-from yais.serving.resources import ServingResources
-from yais.serving.statistics import ModelStatisticsContext
-from yais.telemetry.metrics import MetricsServer
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
+from yais.repository.repository import ModelRepository
+from yais.serving.model_server import ModelServer, ServerOptions
 
 __all__ = ["InferenceServer", "ServerOptions"]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """How to serve.
-
-    Attributes
-    ----------
-    repositories
-        Directories of models.
-    grpc_address, grpc_port
-        Where to listen for gRPC; port 0 takes a free one.
-    metrics_address, metrics_port
-        Where to listen for Prometheus; a port of None not at all.
-    name
-        Of the server, as clients see it; programs written for Triton look for "triton".
-    strict_readiness
-        Whether the server is only ready while every model is.
-    infer_contexts
-        Inference requests in flight at most; more wait in gRPC core.
-    grace
-        Seconds that requests in flight may take when the server stops.
-    drain_delay
-        Seconds between reporting not ready and refusing requests.
-    """
-
-    repositories: tuple[Path, ...]
-    grpc_address: str = "0.0.0.0"
-    grpc_port: int = 8001
-    metrics_address: str = "0.0.0.0"
-    metrics_port: int | None = 8002
-    name: str = "triton"
-    strict_readiness: bool = True
-    infer_contexts: int = 1024
-    grace: float = 30.0
-    drain_delay: float = 0.0
-
-
-class InferenceServer:
+class InferenceServer(ModelServer):
     """Serves the models of repositories over KServe v2.
 
     Examples
@@ -79,128 +22,20 @@ class InferenceServer:
     """
 
     def __init__(self, options: ServerOptions) -> None:
-        self.options = options
         # No threads of their own for "pre" and "post": handing batches on costs more than it overlaps
         # (measured on 2 cores with `digits`, 8 in flight: 6.6k requests/s against 5.4k).
-        self._lane = Lane("yais", threads={"execute": max(2, concurrency())})
+        threads = max(2, concurrency())
+        self._lanes = Lanes("yais", threads={"execute": threads})
+        self._tokens = Tokens(threads + 1)  # and one for the queue's own thread
         self._timer = Timer("yais-timer")
-        self.repository = ModelRepository(options.repositories, lane=self._lane, timer=self._timer)
-        self._resources = ServingResources(
-            self.repository, name=options.name, strict_readiness=options.strict_readiness
+        self.repository = ModelRepository(
+            options.repositories, lanes=self._lanes, tokens=self._tokens, timer=self._timer
         )
-        self._server = Server(
-            _address(options.grpc_address, options.grpc_port),
-            resources=self._resources,
-            max_message_bytes=None,
-            grace=options.grace,
-            drain_delay=options.drain_delay,
-        )
-        self._server.add(_service(options.infer_contexts))
-        self._metrics: MetricsServer | None = None
-
-    def __repr__(self) -> str:
-        return f"<InferenceServer {self._server!r}, {self.repository!r}>"
-
-    @property
-    def port(self) -> int:
-        """The gRPC port, once started."""
-        return self._server.port
-
-    @property
-    def metrics_port(self) -> int | None:
-        """The port of the metrics, once started; None when there are none."""
-        return self._metrics.port if self._metrics else None
-
-    @property
-    def in_flight(self) -> int:
-        """Requests being served now, of every kind."""
-        return self._server.in_flight
-
-    def start(self, progress: Callable[[ModelEntry], None] | None = None) -> None:
-        """Listen, then load the models, then report ready.
-
-        Health and metadata are answered while models load.
-
-        Parameters
-        ----------
-        progress
-            See `ModelRepository.load_all`.
-
-        Raises
-        ------
-        OSError
-            An address cannot be bound.
-        NotFound, InvalidArgument
-            See `ModelRepository.load_all`.
-        """
-        options = self.options
-        try:
-            self._server.start(serving=False)
-        except OSError:
-            self.stop()
-            raise
-        try:
-            if options.metrics_port is not None:
-                self._metrics = MetricsServer(
-                    [ModelCollector(self.repository)],
-                    address=options.metrics_address,
-                    port=options.metrics_port,
-                )
-            self.repository.load_all(progress)
-        except BaseException:
-            self.stop()
-            raise
-        self._resources.loaded = True
-        self._server.health.report(serving=self._resources.ready)
-
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain and stop. Only on the main thread, after `start`."""
-        self._server.run()
-        self.stop()
+        super().__init__(self.repository, options)
 
     def stop(self) -> bool:
         """Drain and stop; return whether every request in flight ended in time. Idempotent."""
-        clean = self._server.stop()
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
+        clean = super().stop()
+        self.repository.close(timeout=5.0)
         self._timer.close(5.0)
-        return self._lane.close() and clean
-
-    def __enter__(self) -> Self:
-        """Start; the `with` block's end stops."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _service(infer_contexts: int) -> Service:
-    service = Service(kserve_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"])
-    service.register(
-        "ModelInfer",
-        InferContext,
-        contexts=infer_contexts,
-        deserialize=decode_infer_request,
-        serialize=encode_response,
-    )
-    for context in (
-        ServerLiveContext,
-        ServerReadyContext,
-        ModelReadyContext,
-        ServerMetadataContext,
-        ModelMetadataContext,
-        ModelConfigContext,
-        ModelStatisticsContext,
-    ):
-        # The class is named for the RPC it serves.
-        service.register(context.__name__.removesuffix("Context"), context, contexts=16)
-    return service
+        return self._lanes.close() and clean

@@ -27,7 +27,7 @@ class ModelStatisticsContext(
         return response
 
     def _asked(self, request: pb.ModelStatisticsRequest) -> list[LoadedModel]:
-        repository = self.resources.repository
+        repository = self.resources.models
         if not request.name:
             return [entry.loaded for entry in repository.entries if entry.loaded is not None]
         try:

@@ -3,12 +3,14 @@
 - `serving`: a server on a free port and a channel to it, while a block lasts.
 - `FaultyNetwork`: a connection that stalls, breaks or is cut in the middle of a message, on command.
 - `ManualClock`: time that passes when a test says so.
+- `FakeMachine`: the files of a machine with other CPUs, nodes, GPUs or limits than this one.
 - `FakeEngine`: a model that computes with a function and can be stopped and made to fail.
 """
 
 from yais.testing.clock import ManualClock
 from yais.testing.engine import FakeEngine
+from yais.testing.machine import FakeMachine
 from yais.testing.network import FaultyNetwork
 from yais.testing.server import Served, serving
 
-__all__ = ["FakeEngine", "FaultyNetwork", "ManualClock", "Served", "serving"]
+__all__ = ["FakeEngine", "FakeMachine", "FaultyNetwork", "ManualClock", "Served", "serving"]

@@ -19,6 +19,7 @@ _COMMANDS = {
         "Send requests to a model, one at a time, and measure.",
     ),
     "serve": ("yais.tools.serve", "serve", "Serve the models of a repository over KServe v2 gRPC."),
+    "topology": ("yais.tools.topology", "topology", "Draw the machine, and where lanes sit on it."),
 }
 
 

@@ -1,0 +1,129 @@
+"""Bindings: the inputs of one request, by name, in the staging memory of a lane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from yais.core.arrays import converted
+from yais.core.pool import Lease
+from yais.core.tensor import TensorSpec
+from yais.engines.engine import Array
+from yais.errors import InvalidArgument
+from yais.inference.layout import Signature
+from yais.lane import Lane
+from yais.memory.arena import Arena
+
+__all__ = ["Bindings"]
+
+
+class Bindings(Mapping[str, Array]):
+    """Arrays over the staging memory of a lane, to be filled in place: what is written there is not copied again.
+
+    A context manager, whose end gives the lane back. May be used for one request after another, not for two at
+    once. Not thread-safe.
+
+    Parameters
+    ----------
+    signature
+        Of the model.
+    lane
+        Where the memory is.
+    batch
+        Items; at most the model's largest batch, and 1 for a model without a batch dimension.
+    shapes
+        For inputs with dimensions of any size, the shape of an item.
+
+    Raises
+    ------
+    InvalidArgument
+        The batch or a shape is none that the model takes.
+    """
+
+    def __init__(
+        self, signature: Signature, lane: Lease[Lane], batch: int, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self._lane = lane
+        self._signature = signature
+        if not 1 <= batch <= max(1, signature.max_batch):
+            raise InvalidArgument(
+                f"got a batch of {batch} for model '{signature.name}', expected 1 to {max(1, signature.max_batch)}"
+            )
+        leading = (batch,) if signature.max_batch else ()
+        specs = [
+            TensorSpec(spec.name, spec.datatype, (*leading, *_shape(spec, shapes, signature)))
+            for spec in signature.inputs
+        ]
+        arena = lane.item.staging
+        arena.reset(sum(Arena.padded(spec.nbytes) for spec in specs))
+        self._arrays = {spec.name: _array(spec, arena) for spec in specs}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in self.items())
+        return f"<Bindings of '{self._signature.name}' on {self._lane.item}: {arrays}>"
+
+    @property
+    def lane(self) -> Lane:
+        """The lane whose memory this is."""
+        return self._lane.item
+
+    def bind(self, name: str, array: Any) -> None:
+        """Use the caller's own memory for an input, instead of the lane's. It is not copied, if it is an array.
+
+        Raises
+        ------
+        InvalidArgument
+            There is no such input, or the array is none that converts to its type.
+        """
+        spec = next((spec for spec in self._signature.inputs if spec.name == name), None)
+        if spec is None:
+            raise InvalidArgument(f"got input '{name}', expected one of {list(self._arrays)}")
+        self._arrays[name] = converted(array, spec)
+
+    def release(self) -> None:
+        """Give the lane back. The arrays must not be touched any more. Idempotent."""
+        self._lane.release()
+
+    def __enter__(self) -> Self:
+        """Return the bindings themselves."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release."""
+        self.release()
+
+
+def _shape(spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> tuple[int, ...]:
+    shape = shapes.get(spec.name)
+    if shape is None:
+        profile = signature.profiles.get(spec.name)
+        shape = profile.usual if profile else spec.shape
+    fits = len(shape) == len(spec.shape) and all(
+        size >= 0 and want in {-1, size} for size, want in zip(shape, spec.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidArgument(
+            f"got shape {list(shape)} for input '{spec.name}' of model '{signature.name}', expected "
+            f"{list(spec.shape)} (-1: any size, to be given in shapes)"
+        )
+    return tuple(shape)
+
+
+def _array(spec: TensorSpec, arena: Arena) -> Array:
+    if not spec.datatype.size:
+        return np.full(spec.shape, b"", np.object_)
+    return np.frombuffer(arena.take(spec.nbytes), spec.datatype.numpy).reshape(spec.shape)

@@ -1,0 +1,172 @@
+"""Runners of local models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from yais.core.arrays import prepared, presented
+from yais.core.clock import Deadline
+from yais.core.future import Future
+from yais.core.tensor import DataType, TensorSpec
+from yais.core.thread_pool import ThreadPool
+from yais.core.timer import Timer
+from yais.errors import DeadlineExceeded, InvalidArgument
+from yais.infer_runner import AbstractInferRunner, Array, InferFuture, Post, Pre
+from yais.inference.bindings import Bindings
+from yais.inference.layout import Signature
+from yais.inference.model import Model
+from yais.inference.request import InferRequest, InferResponse, Respond
+from yais.inference.response_stream import ResponseStream
+from yais.lane import Lanes
+
+__all__ = ["InferRunner"]
+
+_MAX_FORMS = 1024  # forms of requests kept
+
+
+class InferRunner(AbstractInferRunner[InferResponse]):
+    """Runs one model of an `InferenceManager`, which makes it. Thread-safe."""
+
+    def __init__(
+        self,
+        model: Model,
+        lanes: Lanes,
+        timer: Timer,
+        *,
+        pre: Pre | None,
+        post: Post | None,
+        threads: Callable[[str], ThreadPool],
+    ) -> None:
+        signature = model.signature
+        super().__init__(
+            signature.name,
+            _with_batch(signature, signature.inputs),
+            _with_batch(signature, signature.outputs),
+            signature.max_batch,
+            pre=pre,
+            post=post,
+            threads=threads,
+        )
+        self._model = model
+        self._lanes = lanes
+        self._timer = timer
+        self._forms: dict[tuple[tuple[int, ...], ...], tuple[TensorSpec, ...]] = {}
+
+    def bindings(
+        self,
+        batch: int = 1,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        timeout: float = 30.0,
+    ) -> Bindings:
+        """Take a lane, and return arrays in its staging memory for the inputs of a request.
+
+        Fill them and give them to `infer`. The lane is taken until `Bindings.release`, so there are as many as
+        the manager's `max_copy_concurrency`.
+
+        Parameters
+        ----------
+        batch
+            Items.
+        shapes
+            For inputs with dimensions of any size, the shape of an item; by default that of their profile.
+        timeout
+            Seconds to wait for a lane.
+
+        Raises
+        ------
+        DeadlineExceeded
+            No lane became free.
+        InvalidArgument
+            The batch or a shape is none that the model takes.
+        """
+        lane = self._lanes.pool.acquire(timeout)
+        try:
+            return Bindings(self._model.signature, lane, batch, shapes or {})
+        except BaseException:
+            lane.release()
+            raise
+
+    def stream(self, inputs: Mapping[str, Any] | None = None, /, **arrays: Any) -> ResponseStream:
+        """Ask a decoupled model, which answers any number of times; see `infer` for the inputs.
+
+        The stream is an iterator, plain and asynchronous, of dicts of arrays. Close it, or leave it as a context
+        manager, when no more are wanted. Other models give one response.
+        """
+        given = {**(inputs or {}), **arrays}
+        stream = ResponseStream(self._arrays)
+        stream.follow(self._model.submit(self._request(given, Deadline(), stream.put)))
+        return stream
+
+    def _infer(self, arrays: Mapping[str, Any], deadline: Deadline) -> InferFuture:
+        future = super()._infer(arrays, deadline)
+        if deadline.at is not None:
+            # The scheduler looks at a deadline when it could run the request; the caller is told in time.
+            late = DeadlineExceeded(
+                f"the request to model '{self.name}' was not executed before its deadline"
+            )
+            handle = self._timer.call_at(deadline.at, partial(future.expire, late))
+            future.add_done_callback(lambda _: handle.cancel())
+        return future
+
+    def _submit(self, arrays: Mapping[str, Any], deadline: Deadline) -> Future[InferResponse]:
+        return self._model.submit(self._request(arrays, deadline))
+
+    def _request(
+        self, arrays: Mapping[str, Any], deadline: Deadline, respond: Respond | None = None
+    ) -> InferRequest:
+        bindings = arrays if isinstance(arrays, Bindings) else None
+        made = arrays if bindings is not None else prepared(arrays, self._inputs, self.name)
+        arrays_made = list(made.values())
+        shapes = tuple([array.shape for array in arrays_made])
+        return InferRequest(
+            self._specs(shapes),
+            [_contents(array) for array in arrays_made],
+            deadline=deadline,
+            # The names and types are the model's, so the shapes say all there is to say of the form.
+            signature=shapes,
+            respond=respond,
+            lane=bindings.lane if bindings is not None else None,
+        )
+
+    def _specs(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[TensorSpec, ...]:
+        specs = self._forms.get(shapes)
+        if specs is None:
+            if len(self._forms) >= _MAX_FORMS:
+                self._forms.clear()
+            specs = self._forms[shapes] = tuple(
+                TensorSpec(spec.name, spec.datatype, shape)
+                for spec, shape in zip(self._inputs.values(), shapes, strict=True)
+            )
+        return specs
+
+    def _arrays(self, answer: InferResponse) -> dict[str, Array]:
+        return {
+            spec.name: _array(spec, data) for spec, data in zip(answer.form.outputs, answer.data, strict=True)
+        }
+
+
+def _with_batch(signature: Signature, specs: tuple[TensorSpec, ...]) -> dict[str, TensorSpec]:
+    batch = (-1,) if signature.max_batch else ()
+    return {spec.name: TensorSpec(spec.name, spec.datatype, (*batch, *spec.shape)) for spec in specs}
+
+
+def _contents(array: Array) -> memoryview | Array:
+    if array.dtype.hasobject:
+        return array.reshape(-1)
+    if not array.size:
+        return memoryview(b"")
+    try:
+        return memoryview(array).cast("B")  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # of a type that the buffer protocol does not know
+        raise InvalidArgument(f"got an array of {array.dtype}, expected a plain one") from None
+
+
+def _array(spec: TensorSpec, data: memoryview | Array) -> Array:
+    if spec.datatype is DataType.BYTES:
+        return np.asarray(data, np.object_).reshape(spec.shape)
+    return presented(np.frombuffer(data, spec.datatype.numpy).reshape(spec.shape), spec.datatype)

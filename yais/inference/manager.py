@@ -1,0 +1,435 @@
+"""InferenceManager: models in this process, on bounded threads, memory and execution tokens."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from yais.core.tensor import TensorSpec
+from yais.core.thread_pool import ThreadPool
+from yais.core.timer import Timer
+from yais.engines.engine import Engine
+from yais.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from yais.infer_runner import Post, Pre
+from yais.inference.infer_runner import InferRunner
+from yais.inference.layout import Signature
+from yais.inference.loading import load_engine, signature_of
+from yais.inference.model import Model, ModelOptions
+from yais.inference.plan import CapacityPlan, ModelPlan, model_plan, staging_bytes
+from yais.inference.profile import Profile
+from yais.inference.scheduling.dynamic import BatchingPolicy
+from yais.inference.tokens import Tokens
+from yais.lane import Device, Lanes, Placement
+from yais.memory.resource import MemoryResource
+
+if TYPE_CHECKING:
+    from yais.serving.managed import ManagedServer
+
+__all__ = ["InferenceManager"]
+
+_log = logging.getLogger("yais.inference")
+
+_VERSION = "1"  # models of a manager have no other
+
+
+@dataclass(slots=True, eq=False)
+class _Registered:
+    """A model and what it needs; `model` is None until there is room for it.
+
+    User code may have effects, so that only model files are run on zeros first.
+    """
+
+    signature: Signature
+    engine: Engine
+    options: ModelOptions
+    plan: ModelPlan
+    warm_up: bool
+    model: Model | None = None
+
+
+class InferenceManager:
+    """Runs models on a bounded number of threads, buffers and execution tokens. Thread-safe; a context manager.
+
+    Register models, `allocate`, then ask for runners. The counts are the policy: `max_exec_concurrency`
+    executions at once whatever the model, each model's own `concurrency` below that, and
+    `max_copy_concurrency` requests whose data is in staging memory. What waits for one of them waits in order.
+
+    Parameters
+    ----------
+    max_exec_concurrency
+        Execution tokens.
+    max_copy_concurrency
+        Lanes (the original's buffers); by default twice the tokens, so that data is copied while other data
+        is computed.
+    pre_threads, execute_threads, post_threads
+        Threads for gathering inputs and `pre` callables, for executing, and for handing out outputs and `post`
+        callables; on each place. By default 1, one for each token, and 3.
+    places
+        Where lanes sit: `yais.lane.placements(Topology.read())` gives one for each NUMA node or GPU. By default
+        one place, anywhere.
+    memory
+        Where staging memory comes from; by default host memory on the node of each place.
+    device, scratch
+        The device of lanes, and where activation memory comes from, for engines that need them.
+
+    Raises
+    ------
+    ValueError
+        A number is below 1.
+
+    Examples
+    --------
+    >>> manager = yais.InferenceManager(max_exec_concurrency=2)
+    >>> manager.register("mnist", "mnist.onnx", concurrency=2)
+    >>> print(manager.allocate())
+    >>> outputs = manager.infer_runner("mnist").infer(Input3=images).get(timeout=5.0)
+    """
+
+    def __init__(
+        self,
+        max_exec_concurrency: int = 1,
+        max_copy_concurrency: int | None = None,
+        *,
+        pre_threads: int = 1,
+        execute_threads: int | None = None,
+        post_threads: int = 3,
+        places: Sequence[Placement] = (),
+        memory: MemoryResource | None = None,
+        device: Device | None = None,
+        scratch: MemoryResource | None = None,
+    ) -> None:
+        self.max_exec_concurrency = max_exec_concurrency
+        self.max_copy_concurrency = max_copy_concurrency or 2 * max_exec_concurrency
+        execute_threads = execute_threads or max_exec_concurrency
+        if (
+            min(max_exec_concurrency, self.max_copy_concurrency, pre_threads, execute_threads, post_threads)
+            < 1
+        ):
+            raise ValueError(
+                f"got max_exec_concurrency={max_exec_concurrency}, max_copy_concurrency={max_copy_concurrency}, "
+                f"{pre_threads}, {execute_threads} and {post_threads} threads, expected at least 1 of each"
+            )
+        self._lanes = Lanes(
+            "infer",
+            threads={"pre": pre_threads, "execute": execute_threads, "post": post_threads},
+            count=self.max_copy_concurrency,
+            places=places,
+            memory=memory,
+            device=device,
+        )
+        self._tokens = Tokens(max_exec_concurrency, memory=scratch)
+        self._timer = Timer("infer-timer")
+        self._homes = itertools.cycle(self._lanes.threads)
+        self._lock = threading.Lock()
+        self._models: dict[str, _Registered] = {}
+        self._reserved = 0  # bytes of staging memory in each lane
+        self._allocated = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        ready = sum(entry.model is not None for entry in self._models.values())
+        return (
+            f"<InferenceManager: {ready} of {len(self._models)} models ready, {self._tokens.pool!r}, "
+            f"{self._lanes.pool!r}>"
+        )
+
+    def register(
+        self,
+        name: str,
+        model: str | Path | bytes | Engine | Callable[..., Any],
+        *,
+        concurrency: int | None = None,
+        max_batch_size: int | None = None,
+        batching: BatchingPolicy | None = None,
+        inputs: Sequence[TensorSpec] = (),
+        outputs: Sequence[TensorSpec] = (),
+        profiles: Mapping[str, Profile] | None = None,
+        options: Any = None,
+    ) -> None:
+        """Load a model. It takes requests after `allocate`, or at once if that was called and the model fits.
+
+        Parameters
+        ----------
+        name
+            What to call it.
+        model
+            A path of an ONNX file or its contents, an engine, or a callable over a dict of arrays (see
+            `yais.engines.python.PythonEngine`: plain, a generator, or `async`).
+        concurrency
+            Executions of it at once, at most `max_exec_concurrency`, which is the default.
+        max_batch_size
+            Largest batch; 0 for a model without a batch dimension. By default 32 where the first dimension of
+            every tensor is of any size, else 0.
+        batching
+            Joins requests that come close together; by default each runs on its own.
+        inputs, outputs
+            Of a callable: what it takes and gives, with a leading -1 for a batch.
+        profiles
+            For inputs with dimensions of any size, the sizes to allow and to plan memory for.
+        options
+            `yais.engines.onnx.OnnxOptions` of an ONNX model.
+
+        Raises
+        ------
+        AlreadyExists
+            There is a model of that name.
+        InvalidArgument
+            The model cannot be loaded, or what was said of it contradicts it.
+        FailedPrecondition
+            The manager is closed.
+        """
+        self._check_new(name)
+        engine = load_engine(model, inputs, outputs, options)
+        try:
+            entry = self._entry(name, engine, concurrency, max_batch_size, batching, profiles or {})
+            entry.warm_up = isinstance(model, str | Path | bytes)
+            with self._lock:
+                self._check_new(name)
+                self._models[name] = entry
+                if self._allocated:
+                    self._make_ready(entry)
+        except BaseException:
+            engine.close()
+            raise
+        if self._allocated and entry.model is None:
+            _log.warning("%s", self._lacking(entry))
+
+    def plan(self) -> CapacityPlan:
+        """Return what `allocate` will take, and allocate nothing."""
+        plans = tuple(entry.plan for entry in self._models.values())
+        return CapacityPlan(
+            models=plans,
+            tokens=self._tokens.size,
+            scratch=max((plan.scratch for plan in plans), default=0),
+            lanes=self._lanes.size,
+            staging=staging_bytes(plans),
+            device=max((plan.device for plan in plans), default=0),
+        )
+
+    def allocate(self, timeout: float = 60.0) -> CapacityPlan:
+        """Allocate memory for all models registered so far, and make them ready; log the plan and return it.
+
+        May be called again after further registrations: what is in use already ends undisturbed, and is waited
+        for up to `timeout` seconds.
+
+        Raises
+        ------
+        DeadlineExceeded
+            A lane or a token did not come back in time.
+        OSError, MemoryError
+            There is not so much memory.
+        FailedPrecondition
+            The manager is closed.
+        """
+        with self._lock:
+            self._check_open()
+            plan = self.plan()
+            for line in str(plan).splitlines():
+                _log.info("%s", line)
+            if plan.staging > self._reserved or plan.device:
+                self._lanes.reserve(plan.staging, timeout, device=plan.device)
+                self._reserved = plan.staging
+            self._tokens.reserve(plan.scratch, timeout)
+            self._allocated = True
+            for entry in self._models.values():
+                self._make_ready(entry)
+        return plan
+
+    def update_resources(self, timeout: float = 60.0) -> CapacityPlan:
+        """Do as `allocate`: the original's name for it."""
+        return self.allocate(timeout)
+
+    def get_models(self) -> list[str]:
+        """Return the names of the models that take requests."""
+        return sorted(name for name, entry in self._models.items() if entry.model is not None)
+
+    def infer_runner(
+        self, name: str, version: str = "", *, pre: Pre | None = None, post: Post | None = None
+    ) -> InferRunner:
+        """Return a runner for a model.
+
+        Parameters
+        ----------
+        version
+            "1", or empty.
+        pre, post
+            Make the model's inputs of what `infer` is given, and the future's result of the outputs. They run
+            on the manager's "pre" and "post" threads.
+
+        Raises
+        ------
+        NotFound
+            There is no such model.
+        FailedPrecondition
+            There is no memory for it yet: call `allocate`.
+        """
+        model = self.find(name, version)
+        return InferRunner(model, self._lanes, self._timer, pre=pre, post=post, threads=self._pool)
+
+    def find(self, name: str, version: str = "") -> Model:
+        """Return a model itself; raises as `infer_runner`."""
+        entry = self._models.get(name)
+        if entry is None or version not in {"", _VERSION}:
+            which = f"'{name}'" + (f" version {version}" if version else "")
+            raise NotFound(f"got model {which}, expected one of {sorted(self._models)}, version {_VERSION}")
+        if entry.model is None:
+            raise FailedPrecondition(self._lacking(entry))
+        return entry.model
+
+    def unregister(self, name: str, timeout: float = 30.0) -> bool:
+        """Refuse new requests to a model, let those in flight end, and free it.
+
+        Returns
+        -------
+        bool
+            Whether they ended within `timeout` seconds. If not, those that still wait fail with Unavailable.
+
+        Raises
+        ------
+        NotFound
+            There is no such model.
+        """
+        with self._lock:
+            entry = self._models.pop(name, None)
+        if entry is None:
+            raise NotFound(f"got model '{name}', expected one of {sorted(self._models)}")
+        if entry.model is None:
+            entry.engine.close()
+            return True
+        return entry.model.close(timeout)
+
+    def serve(
+        self,
+        port: int = 8001,
+        block: bool = True,
+        *,
+        address: str = "0.0.0.0",
+        metrics_port: int | None = None,
+    ) -> ManagedServer:
+        """Serve the models over KServe v2 gRPC, until SIGTERM or SIGINT, or in the background.
+
+        Parameters
+        ----------
+        port
+            0 takes a free one.
+        block
+            Whether to return when the server has stopped; only on the main thread. If not, a server is returned
+            that runs: it has a `port`, and `stop` drains it.
+        metrics_port
+            Where to offer metrics for Prometheus; by default not at all.
+
+        Raises
+        ------
+        OSError
+            The address cannot be bound.
+        """
+        from yais.serving.managed import ManagedServer  # the one import upwards (docs/architecture.md)
+
+        server = ManagedServer(self, address=address, port=port, metrics_port=metrics_port)
+        server.start()
+        if block:
+            server.run()
+        return server
+
+    def close(self, timeout: float = 30.0) -> bool:
+        """Unregister every model, end the threads, free the memory; return whether all ended in time. Idempotent."""
+        with self._lock:
+            self._closed = True
+            names = list(self._models)
+        drained = all([self.unregister(name, timeout) for name in names])  # noqa: C419 - every one
+        self._timer.close(5.0)
+        drained = self._lanes.close(timeout) and drained
+        if drained:
+            self._tokens.close()
+        return drained
+
+    def __enter__(self) -> Self:
+        """Return the manager itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FailedPrecondition(f"{self!r} is closed, expected an open one")
+
+    def _check_new(self, name: str) -> None:
+        self._check_open()
+        if name in self._models:
+            raise AlreadyExists(f"model '{name}' is registered already")
+
+    def _entry(
+        self,
+        name: str,
+        engine: Engine,
+        concurrency: int | None,
+        max_batch_size: int | None,
+        batching: BatchingPolicy | None,
+        profiles: Mapping[str, Profile],
+    ) -> _Registered:
+        limit = self.max_exec_concurrency
+        wanted = concurrency or limit
+        if wanted < 1:
+            raise InvalidArgument(f"got concurrency={concurrency} for model '{name}', expected 1 to {limit}")
+        if wanted > limit:
+            _log.warning("model '%s': concurrency %d is cut to max_exec_concurrency %d", name, wanted, limit)
+        if batching is not None and max_batch_size is None:
+            max_batch_size = batching.max_batch
+        signature = signature_of(name, engine, max_batch_size, profiles)
+        if batching is not None and batching.max_batch != signature.max_batch:
+            raise InvalidArgument(
+                f"got batching of up to {batching.max_batch} for model '{name}', expected max_batch_size "
+                f"{signature.max_batch}"
+            )
+        instances = min(wanted, limit)
+        plan = model_plan(
+            signature,
+            instances,
+            scratch=getattr(engine, "scratch_size", 0),
+            device=getattr(engine, "device_size", 0),
+        )
+        return _Registered(signature, engine, ModelOptions(batching, instances), plan, warm_up=False)
+
+    def _make_ready(self, entry: _Registered) -> None:
+        if entry.model is not None or not self._fits(entry.plan):
+            return
+        model = Model(
+            entry.signature,
+            _VERSION,
+            entry.engine,
+            entry.options,
+            lanes=self._lanes,
+            tokens=self._tokens,
+            timer=self._timer,
+        )
+        if entry.warm_up:
+            try:
+                model.warm_up()
+            except Exception as error:  # zeros are not good input for every model
+                _log.info("model '%s' does not take zeros: %s", model.name, error)
+        entry.model = model
+
+    def _fits(self, plan: ModelPlan) -> bool:
+        return staging_bytes([plan]) <= self._reserved and plan.scratch <= self._tokens.scratch_size
+
+    def _lacking(self, entry: _Registered) -> str:
+        name, plan = entry.plan.name, entry.plan
+        if not self._allocated:
+            return f"model '{name}' has no memory yet: call allocate()"
+        return (
+            f"model '{name}' needs {staging_bytes([plan])} bytes of staging and {plan.scratch} of activation memory, "
+            f"and there are {self._reserved} and {self._tokens.scratch_size}: call update_resources()"
+        )
+
+    def _pool(self, stage: str) -> ThreadPool:
+        return next(self._homes)[stage]
