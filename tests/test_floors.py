@@ -62,6 +62,7 @@ NOT_WITH_YAIS = {
     "tensorrt",
     "opentelemetry",
     "uvloop",
+    "pynvml",
 }
 """What `import yais` must not bring with it."""
 

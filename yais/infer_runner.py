@@ -15,7 +15,7 @@ from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 
-__all__ = ["AbstractInferRunner", "Array", "InferFuture", "Post", "Pre"]
+__all__ = ["AbstractInferRunner", "Array", "InferFuture", "Post", "Pre", "merged"]
 
 Array = npt.NDArray[Any]
 Answer = TypeVar("Answer")
@@ -36,11 +36,13 @@ class InferFuture(Future[Any]):
     def __init__(self) -> None:
         super().__init__()
         self._source: Future[Any] | None = None
-        self._expired: DeadlineExceeded | None = None
+        self._late: DeadlineExceeded | None = None
 
     def follow(self, source: Future[Any]) -> None:
         """Make `source` the work that `cancel` cancels."""
         self._source = source
+        if self._late is not None:  # the deadline passed in the work before
+            source.cancel()
 
     def running(self) -> bool:
         """Whether the request is being executed, and can no longer be cancelled."""
@@ -54,17 +56,18 @@ class InferFuture(Future[Any]):
 
     def expire(self, error: DeadlineExceeded) -> None:
         """Fail with `error` instead, if the request is not executed yet."""
-        if self._source is not None and not self._source.done():
-            self._expired = error
-            if not self._source.cancel():
-                self._expired = None
+        # In this order: either this cancels the work that `follow` is given next, or `follow` does.
+        self._late = error
+        if self._source is not None:
+            self._source.cancel()
 
     def fail(self, error: BaseException) -> None:
         """Complete with an error, or as cancelled where the source was."""
-        if self._expired is not None:
-            error = self._expired
-        elif self._source is not None and self._source.cancelled():
-            super().cancel()
+        if self._source is not None and self._source.cancelled():
+            if self._late is None:
+                super().cancel()
+            else:
+                error = self._late
         if not self.done():
             self.set_exception(error)
 
@@ -147,13 +150,13 @@ class AbstractInferRunner(ABC, Generic[Answer]):
             An input is unknown or missing, or its values are none of the model's type. With `pre`, the
             future fails with it instead.
         """
-        return self._infer(_merged(inputs, arrays), Deadline())
+        return self._infer(merged(inputs, arrays), Deadline())
 
     def infer_with_deadline(
         self, seconds: float, inputs: Mapping[str, Any] | None = None, /, **arrays: Any
     ) -> InferFuture:
         """Do as `infer`, and fail with DeadlineExceeded if it is not executed within `seconds`."""
-        return self._infer(_merged(inputs, arrays), Deadline.after(seconds))
+        return self._infer(merged(inputs, arrays), Deadline.after(seconds))
 
     @abstractmethod
     def _submit(self, arrays: Mapping[str, Any], deadline: Deadline) -> Future[Answer]:
@@ -205,7 +208,8 @@ class AbstractInferRunner(ABC, Generic[Answer]):
             return failed
 
 
-def _merged(inputs: Mapping[str, Any] | None, arrays: dict[str, Any]) -> Mapping[str, Any]:
+def merged(inputs: Mapping[str, Any] | None, arrays: dict[str, Any]) -> Mapping[str, Any]:
+    """Return what `infer` was given in its two ways."""
     if inputs is None:
         return arrays
     return {**inputs, **arrays} if arrays else inputs

@@ -49,13 +49,11 @@ class Placement:
 
 def placements(topology: Topology) -> list[Placement]:
     """Return where lanes sit on a machine: one place for each GPU, else one for each node with usable CPUs."""
-    nodes = {node.id: node for node in topology.nodes if node.cpus}
     if topology.gpus:
         return [
-            Placement(f"gpu{gpu.index}", nodes.get(gpu.node) if gpu.node is not None else None, gpu.cpus, gpu)
-            for gpu in topology.gpus
+            Placement(f"gpu{gpu.index}", topology.nearest_node(gpu), gpu.cpus, gpu) for gpu in topology.gpus
         ]
-    return [Placement(f"node{node.id}", node, node.cpus) for node in nodes.values()]
+    return [Placement(f"node{node.id}", node, node.cpus) for node in topology.nodes if node.cpus]
 
 
 class Device(Protocol):
@@ -200,16 +198,18 @@ class Lanes:
         lane.device = memory
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Let the threads finish what is queued, then give the memory back.
+        """Let the threads finish what is queued, then give the memory back. No lane is lent any more.
 
         Returns
         -------
         bool
-            Whether all pools finished within `timeout` seconds; if not, the memory is left to them.
+            Whether all threads ended and all lanes came back within `timeout` seconds; if not, the memory is
+            left to them.
         """
         deadline = Deadline.after(timeout)
         pools = [pool for pools in self._threads for pool in pools.values()]
         ended = all([pool.close(deadline.remaining() or 0.0) for pool in pools])  # noqa: C419 - close every one
+        ended = self.pool.close(deadline.remaining() or 0.0) and ended
         if ended:
             for lane in self._lanes:
                 lane.staging.close()

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -20,6 +21,7 @@ from yais.core.cpu_set import CpuSet
 from yais.core.future import Future
 from yais.core.thread_pool import ThreadPool, ThreadPoolStatistics, name_thread
 from yais.errors import ResourceExhausted
+from yais.testing import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +53,11 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+
+def numbers(pool: ThreadPool) -> tuple[int, int, int, int]:
+    now = pool.statistics()
+    return now.busy, now.queued, now.completed, now.failed
 
 
 # --- Submitting ---------------------------------------------------------------------------------------
@@ -156,13 +163,34 @@ def test_the_place_of_a_call_is_free_when_its_future_is_done() -> None:
 
 def test_statistics_and_status_line() -> None:
     with ThreadPool(2, name="decode") as pool:
-        assert pool.statistics() == ThreadPoolStatistics(threads=2, busy=0, queued=0, completed=0)
+        assert pool.statistics() == ThreadPoolStatistics(2, 0, 0, 0, 0, 0.0, 0.0)
         gate = Gate(pool, 2)
         pool.submit(int).cancel()
-        assert pool.statistics() == ThreadPoolStatistics(threads=2, busy=2, queued=1, completed=0)
+        assert numbers(pool) == (2, 1, 0, 0)
         assert repr(pool) == "<ThreadPool decode: 2 of 2 threads busy, 1 queued>"
         gate.open()
-    assert pool.statistics() == ThreadPoolStatistics(threads=2, busy=0, queued=0, completed=3)
+    assert numbers(pool) == (0, 0, 3, 0)
+
+
+def test_failed_calls_are_counted_before_their_futures_are_done(pool: ThreadPool) -> None:
+    for number in range(1, 4):
+        assert isinstance(pool.submit(int, "x").exception(SOON), ValueError)
+        assert numbers(pool) == (0, 0, number, number)
+
+
+def test_waiting_and_running_are_timed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr("yais.core.thread_pool.monotonic", clock)
+    with ThreadPool(1, name="timed") as pool:
+        gate = Gate(pool, 1)
+        clock.advance(0.25)
+        pool.submit(clock.advance, 2.0)
+        cancelled = pool.submit(clock.advance, 100.0)
+        clock.advance(0.5)
+        assert cancelled.cancel()
+        gate.open()
+    now = pool.statistics()
+    assert (now.wait_seconds_total, now.busy_seconds_total) == (0.5, 2.75)
 
 
 @pytest.mark.parametrize(("threads", "max_queue"), [(0, None), (-1, None), (1, -1)])
@@ -211,21 +239,89 @@ def test_threads_are_pinned_and_the_caller_is_not() -> None:
     assert allowed_cpus() == before
 
 
+def test_one_pinned_thread_for_each_cpu() -> None:
+    before = allowed_cpus()
+    for cpus in (before, str(before)):
+        with ThreadPool.per_cpu(cpus, name="each", max_queue=3) as pool:
+            start = threading.Barrier(len(before))
+
+            def seen(start: threading.Barrier = start) -> tuple[str, CpuSet]:
+                start.wait(SOON)
+                return threading.current_thread().name, allowed_cpus()
+
+            futures = [pool.submit(seen) for _ in before]
+            assert sorted(future.result(SOON) for future in futures) == [
+                (f"each-{index}", CpuSet([cpu])) for index, cpu in enumerate(before)
+            ]
+            assert pool.statistics().threads == len(before)
+    assert allowed_cpus() == before
+
+
 @pytest.mark.parametrize("cpus", ["", "8000", "x"])
 def test_cpus_that_are_not_allowed_are_refused(cpus: str) -> None:
     threads = threading.active_count()
     with pytest.raises(ValueError, match="got CPU"):
         ThreadPool(2, name="pinned", cpus=cpus)
+    with pytest.raises(ValueError, match="got"):
+        ThreadPool.per_cpu(cpus, name="pinned")
+    with pytest.raises(ValueError, match="got CPU"):
+        ThreadPool.per_cpu(CpuSet([min(allowed_cpus()), 8000]), name="pinned")
+    # Also the thread of the CPU that is allowed has ended.
     assert threading.active_count() == threads
 
 
+def test_an_idle_thread_is_woken_though_another_is_busy() -> None:
+    """Which of them is woken must not matter: each round finds other threads idle."""
+    with ThreadPool(3, name="idle") as pool:
+        for busy in (1, 2, 1, 2):
+            gate = Gate(pool, busy)
+            assert [pool.submit(int).result(SOON) for _ in range(50)] == [0] * 50
+            gate.open()
+
+
 # --- As a standard executor ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_queue", [None, 4])
+def test_no_call_is_left_beside_an_idle_thread(max_queue: int | None) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with (
+            ThreadPool(3, name="busy", max_queue=max_queue) as pool,
+            ThreadPool(4, name="callers") as callers,
+        ):
+
+            def call() -> int:
+                return sum(pool.submit(int, index).result(SOON) for index in range(150))
+
+            assert [each.result(SOON) for each in [callers.submit(call) for _ in range(4)]] == [11175] * 4
+            assert numbers(pool) == (0, 0, 600, 0)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 async def test_run_in_executor(pool: ThreadPool) -> None:
     loop = asyncio.get_running_loop()
     results = await asyncio.gather(*(loop.run_in_executor(pool, pow, 2, index) for index in range(10)))
     assert results == [2**index for index in range(10)]
+
+
+def test_as_the_default_executor_of_a_loop() -> None:
+    pool = ThreadPool(1, name="default")
+
+    async def name() -> str:
+        asyncio.get_running_loop().set_default_executor(pool)
+        return await asyncio.to_thread(lambda: threading.current_thread().name)
+
+    assert asyncio.run(name()) == "default-0"
+    # The loop shuts its executor down.
+    with pytest.raises(RuntimeError, match="is shut down"):
+        pool.submit(int)
+
+
+async def test_wrap_future(pool: ThreadPool) -> None:
+    assert await asyncio.wrap_future(pool.submit(pow, 2, 3)) == 8
 
 
 async def test_awaiting_a_call(pool: ThreadPool) -> None:
@@ -266,7 +362,20 @@ def test_shutdown_cancels_what_is_queued() -> None:
     assert not any(future.cancelled() for future in gate.futures)
     gate.open()
     pool.shutdown()
-    assert pool.statistics() == ThreadPoolStatistics(threads=2, busy=0, queued=0, completed=5)
+    assert numbers(pool) == (0, 0, 5, 0)
+
+
+def test_close_discards_what_is_queued() -> None:
+    pool = ThreadPool(2, name="closing")
+    gate = Gate(pool, 2)
+    queued = [pool.submit(int) for _ in range(3)]
+    assert pool.close(0.0) is False
+    assert not any(future.cancelled() for future in queued)
+    assert pool.close(0.0, discard=True) is False
+    assert all(future.cancelled() for future in queued)
+    gate.open()
+    assert pool.close(SOON) is True
+    assert all(future.result(0) is None for future in gate.futures)
 
 
 def test_close_tells_when_a_call_is_stuck() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -53,11 +52,9 @@ def assert_partition(parts: list[CpuSet], whole: CpuSet) -> None:
 @settings(max_examples=40, deadline=None)
 @given(machines())
 def test_every_cpu_is_in_one_place(machine: FakeMachine) -> None:
-    directory = Path(tempfile.mkdtemp(prefix="yais-machine-"))
-    try:
-        topology = read(directory, machine)
-    finally:
-        shutil.rmtree(directory)
+    # In memory, since there are thousands of files.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        topology = read(Path(directory), machine)
     # One whose CPUs are all off does not say so: then the list is what the process is allowed.
     if machine.online:
         assert topology.online == machine.online
@@ -165,6 +162,21 @@ def test_numbers_with_gaps(tmp_path: Path) -> None:
     assert [dict(node.distances) for node in topology.nodes] == [{0: 10, 8: 21}, {0: 21, 8: 10}]
 
 
+def test_nodes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    root = FakeMachine(nodes=3, cores=1).write(tmp_path)
+    (root / "sys/devices/system/node/node1").rename(root / "sys/devices/system/node/node10")
+    assert [node.id for node in Topology.read(root).nodes] == [0, 2, 10]
+
+
+def test_a_container_that_is_shown_fewer_cpus(tmp_path: Path) -> None:
+    root = FakeMachine(sockets=2, cores=2).write(tmp_path)
+    (root / "sys/devices/system/cpu/online").write_text("0-2\n")
+    topology = Topology.read(root)
+    assert str(topology.usable) == "0-2"
+    assert [str(node.online) for node in topology.nodes] == ["0-1", "2"]
+    assert [str(cache.online) for cache in topology.caches if cache.level == 3] == ["0-1", "2"]
+
+
 def test_a_cpu_of_no_node_is_found(tmp_path: Path) -> None:
     root = FakeMachine(sockets=2, cores=2).write(tmp_path)
     (root / "sys/devices/system/node/node1/cpulist").write_text("3\n")
@@ -177,6 +189,8 @@ def test_container_limits(tmp_path: Path) -> None:
     assert str(topology.cpuset) == "4-7"
     assert str(topology.usable) == "4-5"
     assert topology.quota == 1.5
+    (tmp_path / "proc/self/status").unlink()
+    assert str(Topology.read(tmp_path).usable) == "4-7"
 
 
 def test_almost_nothing_to_read(tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ def test_without_cpu_affinity_sysfs_is_asked(tmp_path: Path) -> None:
     assert (gpu.node, str(gpu.cpus)) == (1, "2-3")
 
 
+def test_addresses_are_those_of_sysfs(tmp_path: Path) -> None:
+    root = FakeMachine(sockets=2, gpus=[0] * 9 + [1]).write(tmp_path)
+    gpu = nvml_gpus(Nvml([CpuSet("0")] * 10), root, cpu_count=4)[9]
+    assert (gpu.name, gpu.pci, gpu.node) == ("NVIDIA H200", "0000:a0:00.0", 1)
+
+
 def test_a_lost_gpu_is_left_out(tmp_path: Path) -> None:
     root = FakeMachine(gpus=[0, 0, 0]).write(tmp_path)
     nvml = Nvml([CpuSet("0"), CpuSet("0"), CpuSet("0-1")], lost=1)
@@ -101,6 +107,5 @@ def test_a_lost_gpu_is_left_out(tmp_path: Path) -> None:
 
 
 def test_this_machine_can_be_asked() -> None:
-    assert [gpu.index for gpu in read_gpus(cpu_count=64)] == sorted(
-        {gpu.index for gpu in read_gpus(cpu_count=64)}
-    )
+    gpus = read_gpus(cpu_count=64)
+    assert len({gpu.pci for gpu in gpus}) == len(gpus)

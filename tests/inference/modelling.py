@@ -161,6 +161,7 @@ def check_invariants(counts: Counts) -> None:
         (counts.request_seconds, requests),
         (counts.queue_seconds, requests),
         (counts.compute_seconds, requests),
+        (counts.context_seconds, requests),
         (counts.buffers_seconds, requests),
         (counts.token_seconds, requests),
         (counts.stream_seconds, requests),

@@ -34,6 +34,7 @@ def record(
         size=size,
         received=received,
         queued=queued,
+        waited=[7] * len(received),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import errno
 import mmap
 import platform
 import subprocess
@@ -55,6 +56,20 @@ def test_pages_are_on_the_node(node: NumaNode, huge_pages: bool) -> None:
     if where is not None:
         # Neighbours may be counted too, but what is ours is there.
         assert where[node.id] * PAGE >= 3_000_000
+
+
+def test_the_kernel_is_told() -> None:
+    pages = fresh(4)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    try:
+        mbind(address, pages.nbytes, NODES[0].id)
+        lines = Path("/proc/self/numa_maps").read_text(errors="replace").splitlines()
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise
+        pytest.skip(f"this machine does not do it: {error}")
+    policies = {int(line.split()[0], 16): line.split()[1] for line in lines}
+    assert policies[max(start for start in policies if start <= address)] == f"prefer:{NODES[0].id}"
 
 
 def test_pages_without_a_node_are_not_touched() -> None:
@@ -149,7 +164,7 @@ def test_a_container_that_refuses_mbind(tmp_path: Path) -> None:
 NUMA_MAPS = """\
 00010000 default anon=2 dirty=2 N0=2 kernelpagesize_kB=4
 00020000 bind:1 anon=3 dirty=3 active=0 N0=1 N1=2 kernelpagesize_kB=4
-00030000 default file=/usr/lib/N7=9.so mapped=1 N3=1 kernelpagesize_kB=4
+00030000 default file=/usr/lib/N7=9 mapped=1 N3=1 kernelpagesize_kB=4
 00400000 default huge anon=2 N1=2 kernelpagesize_kB=2048
 00900000 default
 """

@@ -140,7 +140,11 @@ def test_calls_that_wait_for_a_context_are_refused():
         waiting = client.begin("waiting")
         client.pass_by()
         stopping = Stopping(client.server, grace=SOON)
-        assert waiting.exception(SOON) is not None
+        refusal = waiting.exception(SOON)
+        assert (refusal.code(), refusal.details()) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "the server is shutting down",
+        )
         held.finish("hold")
         assert call.result(SOON).text == "hold"
         assert stopping.answer() is True

@@ -14,8 +14,6 @@ from wire import ACK, ENHANCE_YOUR_CALM, GOAWAY, MAX_CONCURRENT_STREAMS, PING, S
 import yais
 from yais.rpc.transport import Transport
 
-OLDEST = grpc.__version__.startswith("1.66.")
-
 
 class Echo(yais.Context[EchoRequest, EchoReply, yais.Resources]):
     def execute(self, request):
@@ -217,7 +215,6 @@ def test_max_concurrent_streams():
         assert settings(wire)[MAX_CONCURRENT_STREAMS] == 3
 
 
-@pytest.mark.skipif(OLDEST, reason="grpcio 1.66 has no such limit")
 @pytest.mark.parametrize("limit", [1, 3])
 def test_max_waiting_calls(limit):
     held = Held.fresh()
@@ -228,7 +225,11 @@ def test_max_waiting_calls(limit):
         for number in range(limit):
             waiting.append(client.begin(str(number)))
             client.pass_by()
-        assert client.status("one more")[0] is grpc.StatusCode.CANCELLED
+        refused = (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"{limit} calls of {SAY} wait for a context, and no more may",
+        )
+        assert client.status("one more") == refused
         held.finish("hold")
         assert first.result(SOON).text == "hold"
         assert [call.result(SOON).text for call in waiting] == [str(number) for number in range(limit)]
@@ -244,7 +245,7 @@ def test_max_waiting_time():
         time.sleep(1.1)  # gRPC takes whole seconds
         held.finish("hold")
         assert first.result(SOON).text == "hold"
-        assert late.exception(SOON).code() is grpc.StatusCode.CANCELLED
+        assert late.exception(SOON).code() is grpc.StatusCode.UNAVAILABLE
         assert client.say("next") == "next"
 
 

@@ -148,7 +148,7 @@ class Future(concurrent.futures.Future[T]):
     def _run(self, fn: Callable[[Self], Any]) -> None:
         try:
             fn(self)
-        except Exception:
+        except BaseException:  # SystemExit, too: neither the thread nor the other callbacks are this one's
             _log.exception("a callback of %r raised", self)
 
     def _invoke_callbacks(self) -> None:

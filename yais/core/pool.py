@@ -84,7 +84,7 @@ class _Entry(Generic[T]):
     def __init__(self, item: T, pool: Pool[T]) -> None:
         self.item = item
         self.lease_id = 0  # `id` of the lease that answers for the item.
-        self.pool = weakref.ref(pool)  # Weak, or a pool could not be freed without the garbage collector.
+        self.pool = pool._reference
 
 
 class Lease(Generic[T]):
@@ -172,6 +172,9 @@ class Pool(Generic[T]):
     ) -> None:
         self.name = name
         self._on_return = on_return
+        # Weak, or no pool could be freed without the garbage collector; and one for all leases, kept here,
+        # since the garbage collector clears a weak reference that is itself garbage.
+        self._reference = weakref.ref(self)
         self._free = [_renewed(_Entry(item, self)) for item in items][::-1]
         if not self._free:
             raise ValueError(f"pool {name!r}: got no items, expected at least one")
@@ -226,7 +229,7 @@ class Pool(Generic[T]):
 
         A task that is cancelled gives up its place, or the item if that was on its way.
         """
-        lease = self._take()
+        lease = self.try_acquire()
         if lease is not None:
             return lease
         with self._place(timeout) as waiter:
@@ -303,10 +306,9 @@ class Pool(Generic[T]):
             for _ in range(self._size - len(self._removals)):
                 self._place_removal()
             removals = tuple(self._removals)
-        with contextlib.ExitStack() as stack:  # Runs all, whatever a callback of one raises.
-            stack.callback(self._settle)
-            for waiter in reversed(refused):
-                stack.callback(self._refuse, waiter)
+        for waiter in refused:
+            self._refuse(waiter)
+        self._settle()
         return not concurrent.futures.wait(removals, timeout).not_done
 
     def statistics(self) -> PoolStatistics:
@@ -391,11 +393,7 @@ class Pool(Generic[T]):
             finally:
                 self._lock.release()
             if pair is not None:
-                try:
-                    pair[0].set_result(pair[1])  # Not under the lock: it runs callbacks.
-                except BaseException:
-                    self._settle()
-                    raise
+                pair[0].set_result(pair[1])  # Not under the lock: it runs callbacks.
 
     def _pair(self) -> tuple[Future[Any], T | Lease[T]] | None:
         """Take the first who waits out of the queue, and what it gets out of the pool."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,4 +194,4 @@ def _nearest(number: int | None, nodes: tuple[NumaNode, ...]) -> NumaNode | None
     offering = [node for node in nodes if node.cpus]
     if number is None or len(offering) < 2:
         return offering[0] if len(offering) == 1 else None
-    return min(offering, key=lambda node: (node.id != number, node.distances.get(number, 1 << 30)))
+    return min(offering, key=lambda node: node.distances.get(number, math.inf))

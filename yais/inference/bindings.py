@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -9,10 +10,11 @@ from typing import Any, Self
 import numpy as np
 
 from yais.core.arrays import converted
+from yais.core.future import Future
 from yais.core.pool import Lease
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
-from yais.errors import InvalidArgument
+from yais.errors import FailedPrecondition, InvalidArgument
 from yais.inference.layout import Signature
 from yais.lane import Lane
 from yais.memory.arena import Arena
@@ -23,8 +25,8 @@ __all__ = ["Bindings"]
 class Bindings(Mapping[str, Array]):
     """Arrays over the staging memory of a lane, to be filled in place: what is written there is not copied again.
 
-    A context manager, whose end gives the lane back. May be used for one request after another, not for two at
-    once. Not thread-safe.
+    A context manager, whose end gives the lane back, once a request that is under way is answered. May be used
+    for one request after another, not for two at once. Not thread-safe.
 
     Parameters
     ----------
@@ -57,8 +59,12 @@ class Bindings(Mapping[str, Array]):
             TensorSpec(spec.name, spec.datatype, (*leading, *_shape(spec, shapes, signature)))
             for spec in signature.inputs
         ]
+        self._lock = threading.Lock()
+        self._asked = 0  # requests that are not answered yet
+        self._released = False
         arena = lane.item.staging
-        arena.reset(sum(Arena.padded(spec.nbytes) for spec in specs))
+        self._size = sum(Arena.padded(spec.nbytes) for spec in specs)
+        arena.reset(self._size)
         self._arrays = {spec.name: _array(spec, arena) for spec in specs}
 
     def __getitem__(self, name: str) -> Array:
@@ -76,8 +82,25 @@ class Bindings(Mapping[str, Array]):
 
     @property
     def lane(self) -> Lane:
-        """The lane whose memory this is."""
+        """The lane whose memory this is. Raises FailedPrecondition once released."""
+        if self._released:
+            raise FailedPrecondition(
+                f"got bindings of '{self._signature.name}' that are released, expected others"
+            )
         return self._lane.item
+
+    def rewind(self) -> Lane:
+        """Return the lane, its memory free again but for the arrays: for the next request."""
+        staging = self.lane.staging
+        staging.reset()
+        staging.take(self._size)  # the same bytes as before
+        return self._lane.item
+
+    def keep_until(self, answer: Future[Any]) -> None:
+        """Keep the lane until a request is answered."""
+        with self._lock:
+            self._asked += 1
+        answer.add_done_callback(self._on_answer)
 
     def bind(self, name: str, array: Any) -> None:
         """Use the caller's own memory for an input, instead of the lane's. It is not copied, if it is an array.
@@ -93,8 +116,12 @@ class Bindings(Mapping[str, Array]):
         self._arrays[name] = converted(array, spec)
 
     def release(self) -> None:
-        """Give the lane back. The arrays must not be touched any more. Idempotent."""
-        self._lane.release()
+        """Give the lane back, once nothing is asked any more. The arrays must not be touched again. Idempotent."""
+        with self._lock:
+            self._released = True
+            unused = not self._asked
+        if unused:
+            self._lane.release()
 
     def __enter__(self) -> Self:
         """Return the bindings themselves."""
@@ -105,6 +132,13 @@ class Bindings(Mapping[str, Array]):
     ) -> None:
         """Release."""
         self.release()
+
+    def _on_answer(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._asked -= 1
+            unused = self._released and not self._asked
+        if unused:
+            self._lane.release()
 
 
 def _shape(spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from yais.core.tensor import DataType, TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
 from yais.errors import DeadlineExceeded, InvalidArgument
-from yais.infer_runner import AbstractInferRunner, Array, InferFuture, Post, Pre
+from yais.infer_runner import AbstractInferRunner, Array, InferFuture, Post, Pre, merged
 from yais.inference.bindings import Bindings
 from yais.inference.layout import Signature
 from yais.inference.model import Model
@@ -97,27 +98,32 @@ class InferRunner(AbstractInferRunner[InferResponse]):
         The stream is an iterator, plain and asynchronous, of dicts of arrays. Close it, or leave it as a context
         manager, when no more are wanted. Other models give one response.
         """
-        given = {**(inputs or {}), **arrays}
         stream = ResponseStream(self._arrays)
-        stream.follow(self._model.submit(self._request(given, Deadline(), stream.put)))
+        stream.follow(self._submit(merged(inputs, arrays), Deadline(), stream.put))
         return stream
 
     def _infer(self, arrays: Mapping[str, Any], deadline: Deadline) -> InferFuture:
         future = super()._infer(arrays, deadline)
-        if deadline.at is not None:
+        if deadline.at is not None and not future.done():
             # The scheduler looks at a deadline when it could run the request; the caller is told in time.
             late = DeadlineExceeded(
                 f"the request to model '{self.name}' was not executed before its deadline"
             )
-            handle = self._timer.call_at(deadline.at, partial(future.expire, late))
-            future.add_done_callback(lambda _: handle.cancel())
+            with contextlib.suppress(RuntimeError):  # closed meanwhile, and so will be the model
+                handle = self._timer.call_at(deadline.at, partial(future.expire, late))
+                future.add_done_callback(lambda _: handle.cancel())
         return future
 
-    def _submit(self, arrays: Mapping[str, Any], deadline: Deadline) -> Future[InferResponse]:
-        return self._model.submit(self._request(arrays, deadline))
+    def _submit(
+        self, arrays: Mapping[str, Any], deadline: Deadline, respond: Respond | None = None
+    ) -> Future[InferResponse]:
+        answer = self._model.submit(self._request(arrays, deadline, respond))
+        if isinstance(arrays, Bindings):
+            arrays.keep_until(answer)
+        return answer
 
     def _request(
-        self, arrays: Mapping[str, Any], deadline: Deadline, respond: Respond | None = None
+        self, arrays: Mapping[str, Any], deadline: Deadline, respond: Respond | None
     ) -> InferRequest:
         bindings = arrays if isinstance(arrays, Bindings) else None
         made = arrays if bindings is not None else prepared(arrays, self._inputs, self.name)
@@ -130,7 +136,7 @@ class InferRunner(AbstractInferRunner[InferResponse]):
             # The names and types are the model's, so the shapes say all there is to say of the form.
             signature=shapes,
             respond=respond,
-            lane=bindings.lane if bindings is not None else None,
+            lane=bindings.rewind() if bindings is not None else None,
         )
 
     def _specs(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[TensorSpec, ...]:

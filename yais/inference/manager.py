@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from yais.core.clock import Deadline
 from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
@@ -51,6 +52,13 @@ class _Registered:
     plan: ModelPlan
     warm_up: bool
     model: Model | None = None
+
+    def close(self, timeout: float) -> bool:
+        """Close the model, or the engine that never became one."""
+        if self.model is not None:
+            return self.model.close(timeout)
+        self.engine.close()
+        return True
 
 
 class InferenceManager:
@@ -105,8 +113,10 @@ class InferenceManager:
         scratch: MemoryResource | None = None,
     ) -> None:
         self.max_exec_concurrency = max_exec_concurrency
-        self.max_copy_concurrency = max_copy_concurrency or 2 * max_exec_concurrency
-        execute_threads = execute_threads or max_exec_concurrency
+        self.max_copy_concurrency = (
+            2 * max_exec_concurrency if max_copy_concurrency is None else max_copy_concurrency
+        )
+        execute_threads = max_exec_concurrency if execute_threads is None else execute_threads
         if (
             min(max_exec_concurrency, self.max_copy_concurrency, pre_threads, execute_threads, post_threads)
             < 1
@@ -129,13 +139,15 @@ class InferenceManager:
         self._lock = threading.Lock()
         self._models: dict[str, _Registered] = {}
         self._reserved = 0  # bytes of staging memory in each lane
+        self._reserved_device = 0  # and of device memory
         self._allocated = False
         self._closed = False
 
     def __repr__(self) -> str:
-        ready = sum(entry.model is not None for entry in self._models.values())
+        entries = list(self._models.values())  # others may register meanwhile
+        ready = sum(entry.model is not None for entry in entries)
         return (
-            f"<InferenceManager: {ready} of {len(self._models)} models ready, {self._tokens.pool!r}, "
+            f"<InferenceManager: {ready} of {len(entries)} models ready, {self._tokens.pool!r}, "
             f"{self._lanes.pool!r}>"
         )
 
@@ -160,7 +172,8 @@ class InferenceManager:
             What to call it.
         model
             A path of an ONNX file or its contents, an engine, or a callable over a dict of arrays (see
-            `yais.engines.python.PythonEngine`: plain, a generator, or `async`).
+            `yais.engines.python.PythonEngine`: plain, a generator, or `async`). The manager closes an engine
+            that it has taken.
         concurrency
             Executions of it at once, at most `max_exec_concurrency`, which is the default.
         max_batch_size
@@ -191,18 +204,19 @@ class InferenceManager:
             entry.warm_up = isinstance(model, str | Path | bytes)
             with self._lock:
                 self._check_new(name)
-                self._models[name] = entry
                 if self._allocated:
                     self._make_ready(entry)
+                self._models[name] = entry
         except BaseException:
-            engine.close()
+            if engine is not model:  # that one stays the caller's
+                engine.close()
             raise
         if self._allocated and entry.model is None:
             _log.warning("%s", self._lacking(entry))
 
     def plan(self) -> CapacityPlan:
         """Return what `allocate` will take, and allocate nothing."""
-        plans = tuple(entry.plan for entry in self._models.values())
+        plans = tuple(entry.plan for entry in list(self._models.values()))
         return CapacityPlan(
             models=plans,
             tokens=self._tokens.size,
@@ -232,10 +246,12 @@ class InferenceManager:
             plan = self.plan()
             for line in str(plan).splitlines():
                 _log.info("%s", line)
-            if plan.staging > self._reserved or plan.device:
+            deadline = Deadline.after(timeout)
+            if plan.staging > self._reserved or plan.device > self._reserved_device:
                 self._lanes.reserve(plan.staging, timeout, device=plan.device)
-                self._reserved = plan.staging
-            self._tokens.reserve(plan.scratch, timeout)
+                self._reserved = max(self._reserved, plan.staging)
+                self._reserved_device = max(self._reserved_device, plan.device)
+            self._tokens.reserve(plan.scratch, deadline.remaining() or 0.0)
             self._allocated = True
             for entry in self._models.values():
                 self._make_ready(entry)
@@ -247,7 +263,7 @@ class InferenceManager:
 
     def get_models(self) -> list[str]:
         """Return the names of the models that take requests."""
-        return sorted(name for name, entry in self._models.items() if entry.model is not None)
+        return sorted(name for name, entry in list(self._models.items()) if entry.model is not None)
 
     def infer_runner(
         self, name: str, version: str = "", *, pre: Pre | None = None, post: Post | None = None
@@ -299,10 +315,7 @@ class InferenceManager:
             entry = self._models.pop(name, None)
         if entry is None:
             raise NotFound(f"got model '{name}', expected one of {sorted(self._models)}")
-        if entry.model is None:
-            entry.engine.close()
-            return True
-        return entry.model.close(timeout)
+        return entry.close(timeout)
 
     def serve(
         self,
@@ -339,12 +352,14 @@ class InferenceManager:
 
     def close(self, timeout: float = 30.0) -> bool:
         """Unregister every model, end the threads, free the memory; return whether all ended in time. Idempotent."""
+        deadline = Deadline.after(timeout)
         with self._lock:
             self._closed = True
-            names = list(self._models)
-        drained = all([self.unregister(name, timeout) for name in names])  # noqa: C419 - every one
+            entries = list(self._models.values())
+            self._models.clear()
+        drained = all([entry.close(deadline.remaining() or 0.0) for entry in entries])  # noqa: C419 - every one
         self._timer.close(5.0)
-        drained = self._lanes.close(timeout) and drained
+        drained = self._lanes.close(deadline.remaining() or 0.0) and drained
         if drained:
             self._tokens.close()
         return drained
@@ -378,7 +393,7 @@ class InferenceManager:
         profiles: Mapping[str, Profile],
     ) -> _Registered:
         limit = self.max_exec_concurrency
-        wanted = concurrency or limit
+        wanted = limit if concurrency is None else concurrency
         if wanted < 1:
             raise InvalidArgument(f"got concurrency={concurrency} for model '{name}', expected 1 to {limit}")
         if wanted > limit:
@@ -397,6 +412,7 @@ class InferenceManager:
             instances,
             scratch=getattr(engine, "scratch_size", 0),
             device=getattr(engine, "device_size", 0),
+            on_device=hasattr(engine, "begin"),
         )
         return _Registered(signature, engine, ModelOptions(batching, instances), plan, warm_up=False)
 
@@ -420,15 +436,20 @@ class InferenceManager:
         entry.model = model
 
     def _fits(self, plan: ModelPlan) -> bool:
-        return staging_bytes([plan]) <= self._reserved and plan.scratch <= self._tokens.scratch_size
+        return (
+            staging_bytes([plan]) <= self._reserved
+            and plan.device <= self._reserved_device
+            and plan.scratch <= self._tokens.scratch_size
+        )
 
     def _lacking(self, entry: _Registered) -> str:
         name, plan = entry.plan.name, entry.plan
         if not self._allocated:
             return f"model '{name}' has no memory yet: call allocate()"
         return (
-            f"model '{name}' needs {staging_bytes([plan])} bytes of staging and {plan.scratch} of activation memory, "
-            f"and there are {self._reserved} and {self._tokens.scratch_size}: call update_resources()"
+            f"model '{name}' needs {staging_bytes([plan])} bytes of staging, {plan.device} of device and "
+            f"{plan.scratch} of activation memory, and there are {self._reserved}, {self._reserved_device} and "
+            f"{self._tokens.scratch_size}: call update_resources()"
         )
 
     def _pool(self, stage: str) -> ThreadPool:

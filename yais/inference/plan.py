@@ -25,12 +25,13 @@ class ModelPlan:
     batch
         Largest batch.
     staging
-        Bytes of staging memory for the inputs of the largest batch.
+        Bytes of staging memory for the inputs of the largest batch, and for its outputs if they come from a
+        device.
     scratch, device
         Bytes of activation memory and of device memory of one execution.
     open
-        Names of inputs with dimensions of any size and no profile. They are counted as 1, and staging
-        memory grows when more is asked for.
+        Names of inputs with dimensions of any size and no profile, and of such outputs if they are counted.
+        Such dimensions are counted as 1; staging memory grows when inputs need more.
     """
 
     name: str
@@ -83,7 +84,7 @@ class CapacityPlan:
         for model in self.models:
             lines.append(
                 f"  {model.name}: {model.concurrency} at once, batches of up to {model.batch}, "
-                f"{_text(model.staging)} of inputs"
+                f"{_text(model.staging)} of tensors"
                 + (f", {_text(model.scratch)} of activations" if model.scratch else "")
                 + (f"; any size: {', '.join(model.open)}" if model.open else "")
             )
@@ -93,9 +94,12 @@ class CapacityPlan:
         return "\n".join(lines)
 
 
-def model_plan(signature: Signature, concurrency: int, *, scratch: int, device: int) -> ModelPlan:
+def model_plan(
+    signature: Signature, concurrency: int, *, scratch: int, device: int, on_device: bool = False
+) -> ModelPlan:
     """Return what a model needs, from what it takes and how often at once."""
-    shapes = [_largest(spec, signature) for spec in signature.inputs]
+    staged = (*signature.inputs, *signature.outputs) if on_device else signature.inputs
+    shapes = [_largest(spec, signature) for spec in staged]
     return ModelPlan(
         name=signature.name,
         concurrency=concurrency,
@@ -103,9 +107,7 @@ def model_plan(signature: Signature, concurrency: int, *, scratch: int, device: 
         staging=sum(Arena.padded(TensorSpec(s.name, s.datatype, s.shape).nbytes) for s in shapes),
         scratch=scratch,
         device=device,
-        open=tuple(
-            spec.name for spec in signature.inputs if -1 in spec.shape and spec.name not in signature.profiles
-        ),
+        open=tuple(spec.name for spec in staged if -1 in spec.shape and spec.name not in signature.profiles),
     )
 
 

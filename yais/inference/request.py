@@ -41,6 +41,8 @@ class InferRequest:
         After it nobody waits for the answer.
     received
         When the request came in: ns of `monotonic`.
+    waited
+        How much of the time since then it waited for its RPC's context, ns.
     signature
         Requests to the same model with equal signatures have equal inputs and outputs, so that checking
         the first of them is enough; None when the caller cannot tell.
@@ -60,6 +62,7 @@ class InferRequest:
     signature: Hashable | None = None
     respond: Respond | None = None
     lane: Lane | None = None
+    waited: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

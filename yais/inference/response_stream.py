@@ -26,8 +26,8 @@ _TIMEOUT = 60.0
 class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]):
     """An iterator of a model's responses, each a dict of arrays by output name. Thread-safe.
 
-    The model is at most 16 responses ahead. If nobody takes one for 60 seconds the stream is closed. An error of
-    the model is raised after the responses that came before it.
+    The model is at most 16 responses ahead. If nobody takes one for 60 seconds it is stopped, and the stream ends
+    with DeadlineExceeded. That, or an error of the model, is raised after the responses that came before it.
 
     Parameters
     ----------
@@ -46,7 +46,9 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
         self._changed = threading.Condition()
         self._awaiting: list[Future[None]] = []
         self._done: Future[InferResponse] | None = None
+        self._ended = False  # the model has, and its last response is here
         self._closed = False
+        self._late: DeadlineExceeded | None = None
 
     def follow(self, done: Future[InferResponse]) -> None:
         """Say what is complete when no more responses come; its own response counts if it has outputs."""
@@ -56,9 +58,11 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
     def put(self, response: InferResponse) -> bool:
         """Add a response, waiting for room; return whether more are wanted."""
         with self._changed:
-            room = self._changed.wait_for(lambda: self._closed or len(self._waiting) < _AHEAD, _TIMEOUT)
-            self._closed = self._closed or not room
-            if self._closed:
+            if not self._changed.wait_for(lambda: self._closed or len(self._waiting) < _AHEAD, _TIMEOUT):
+                self._late = DeadlineExceeded(
+                    f"no response was taken for {_TIMEOUT} s, and the model was stopped"
+                )
+            if self._closed or self._late is not None:
                 return False
             self._waiting.append(response)
         self._wake()
@@ -76,7 +80,7 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
     def __next__(self) -> dict[str, Array]:
         with self._changed:
             if not self._changed.wait_for(self._ready, self._timeout):
-                raise DeadlineExceeded(f"no response came within {self._timeout} s")
+                raise self._no_response()
             taken = self._take()
         if taken is None:
             raise StopIteration
@@ -90,8 +94,11 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
                     break
                 news: Future[None] = Future()
                 self._awaiting.append(news)
-            async with asyncio.timeout(self._timeout):
-                await news
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await news
+            except TimeoutError:
+                raise self._no_response() from None
         if taken is None:
             raise StopAsyncIteration
         return self._arrays(taken)
@@ -106,8 +113,11 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
         """Close."""
         self.close()
 
+    def _no_response(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"no response came within {self._timeout} s")
+
     def _ready(self) -> bool:
-        return bool(self._waiting) or self._closed or (self._done is not None and self._done.done())
+        return bool(self._waiting) or self._closed or self._ended
 
     def _take(self) -> InferResponse | None:
         """Return the next response, or None at the end; raise the model's error. Under the lock."""
@@ -117,14 +127,17 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
             return response
         if not self._closed and self._done is not None:
             self._closed = True
+            if self._late is not None:
+                raise self._late
             self._done.result(0)
         return None
 
     def _end(self, done: Future[InferResponse]) -> None:
-        if not done.cancelled() and done.exception(0) is None and done.result(0).data:
-            with self._changed:
-                if not self._closed:
-                    self._waiting.append(done.result(0))
+        last = None if done.cancelled() or done.exception(0) is not None else done.result(0)
+        with self._changed:
+            if last is not None and last.data and not self._closed:
+                self._waiting.append(last)
+            self._ended = True
         self._wake()
 
     def _wake(self) -> None:
@@ -132,5 +145,5 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
             awaiting, self._awaiting = self._awaiting, []
             self._changed.notify_all()
         for news in awaiting:
-            if not news.done():
+            if news.set_running_or_notify_cancel():
                 news.set_result(None)

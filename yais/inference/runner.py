@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from yais.core.clock import monotonic
@@ -69,6 +69,8 @@ class Runner:
         self.decoupled: bool = getattr(engine, "decoupled", False)
         begin: Callable[[list[Array], Lane], Execution] | None = getattr(engine, "begin", None)
         self.on_device = begin is not None
+        # Its time says nothing of how long it could hold up a thread.
+        self.blocks: bool = getattr(engine, "blocks", False)
         self.begin = begin or (lambda inputs, lane: HostExecution(engine, inputs))  # noqa: ARG005
         self._statistics = statistics
 
@@ -80,13 +82,20 @@ class Runner:
         token = self.tokens.try_acquire()
         if token is None:
             return False
-        run = _Run(self, batch, lane, blocked, _nothing)
+        run = _Run(self, batch, lane, blocked, _nothing, _nothing)
         run.pre()
         run.execute(token)
         run.post()
         return True
 
-    def start(self, batch: Batch[Job], lane: Lease[Lane], blocked: int, executed: Callable[[], None]) -> None:
+    def start(
+        self,
+        batch: Batch[Job],
+        lane: Lease[Lane],
+        blocked: int,
+        executed: Callable[[], None],
+        answered: Callable[[], None],
+    ) -> None:
         """Take a batch through the lane's pools. Never raises.
 
         Parameters
@@ -97,10 +106,12 @@ class Runner:
             Nanoseconds the batch has waited for the lane.
         executed
             Called once, when the engine is free.
+        answered
+            Called once, afterwards, when all futures are done and nothing of the batch is in use any more.
         """
         threads = lane.item.threads
         pre, execute = threads.get("pre"), threads["execute"]
-        run = _Run(self, batch, lane, blocked, executed)
+        run = _Run(self, batch, lane, blocked, executed, answered)
         # What is short does not hop from thread to thread; and a request alone is not copied.
         if pre is not None and len(batch.items) > 1 and not self.pace.short(batch.size):
             _hand_on(pre, run.prepare, execute)
@@ -121,6 +132,7 @@ class _Run:
     """One batch on its way."""
 
     __slots__ = (
+        "_answered",
         "_batch",
         "_error",
         "_executed",
@@ -141,11 +153,13 @@ class _Run:
         lane: Lease[Lane],
         blocked: int,
         executed: Callable[[], None],
+        answered: Callable[[], None],
     ) -> None:
         self._runner = runner
         self._batch = batch
         self._lane = lane
         self._executed = executed
+        self._answered = answered
         self._jobs: list[Job] = []
         self._size = 0
         self._execution: Execution | None = None
@@ -162,6 +176,7 @@ class _Run:
         if not self._jobs:  # all were cancelled
             self._executed()
             self._lane.release()
+            self._answered()
             return
         tokens = self._runner.tokens
         token = tokens.try_acquire()
@@ -194,7 +209,7 @@ class _Run:
         try:
             if self._jobs:
                 self._execution = self._begin(self._jobs)
-        except Exception as error:
+        except BaseException as error:  # SystemExit, too: an engine may run anything
             self._error = error
 
     def execute(self, token: Lease[Token]) -> None:
@@ -203,11 +218,11 @@ class _Run:
         try:
             if self._execution is not None:
                 self._launch(self._execution, token.item)
-        except BaseException as error:  # SystemExit, too: an engine may run anything
+        except BaseException as error:
             self._error = error
         if self._error is not None:
             self._split(self._error)
-        elif self._execution is not None and not runner.on_device:
+        elif self._execution is not None and not runner.on_device and not runner.blocks:
             runner.pace.observe(self._size, record.infer_end - record.infer_start)
         if self._outputs is not None or self._execution is None:
             self._free_engine()
@@ -225,6 +240,7 @@ class _Run:
             self._execution = None
             self._free_engine()
             self._lane.release()
+            self._answered()
 
     # --- Their parts ----------------------------------------------------------------------------------
 
@@ -260,7 +276,11 @@ class _Run:
         self._free_engine()
         outputs = execution.outputs()
         record.stream_wait = monotonic() - record.infer_end
-        self._outputs = self._runner.responder.checked(outputs, self._size)
+        self._outputs = self._kept(outputs)
+
+    def _kept(self, outputs: Sequence[Array]) -> list[Array]:
+        """Return checked copies of a device's outputs: the lane's memory goes back before all have read them."""
+        return [array.copy() for array in self._runner.responder.checked(outputs, self._size)]
 
     def _respond(self, outputs: list[Array]) -> None:
         """Complete the futures."""
@@ -309,12 +329,13 @@ class _Run:
             self._record = BatchRecord(CloseReason.IDLE)
             self._record.input_start = monotonic()
             try:
+                self._lane.item.staging.reset()  # the batch's; a job that brought its lane along is alone
                 execution = self._begin([job])
                 self._launch(execution, self._token.item)
                 if self._outputs is None:
                     execution.wait()
                     self._record.infer_end = monotonic()
-                    self._outputs = self._runner.responder.checked(execution.outputs(), job.size)
+                    self._outputs = self._kept(execution.outputs())
                 responses = self._runner.responder.responses([job], self._outputs)
             except BaseException as single:
                 self._fail(job, single)

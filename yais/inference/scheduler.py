@@ -62,6 +62,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._free = instances
         self._instances = instances
+        self._unanswered = 0  # batches taken whose answers are not out yet
         self._idle = threading.Condition(self._lock)
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
@@ -98,7 +99,7 @@ class Scheduler:
         return True
 
     def close(self, timeout: float) -> bool:
-        """Take no more jobs, and wait until none waits or runs.
+        """Take no more jobs, and wait until all are answered.
 
         Return whether that was so within `timeout` seconds; if not, what still waits fails with Unavailable.
         """
@@ -115,7 +116,8 @@ class Scheduler:
         return False
 
     def _at_rest(self) -> bool:
-        return not self.pending and self._free == self._instances
+        # An instance is free before its answers are out.
+        return not self.pending and not self._unanswered
 
     def _flush(self) -> None:
         """Run what is ready, on this thread if it is short. Only on a dispatcher's thread."""
@@ -123,8 +125,9 @@ class Scheduler:
         while self.pending and (work := self._take()) is not None:
             if self._runner.pace.short(work.batch.size) and self._runner.run(*work):
                 self._give_back()
+                self._on_answered()
             else:
-                self._runner.start(*work, self._on_executed)
+                self._runner.start(*work, self._on_executed, self._on_answered)
         self._set_timer()
 
     def _dispatch(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> None:
@@ -132,7 +135,7 @@ class Scheduler:
         while self.pending and (work := self._take(lane, blocked)) is not None:
             if work.lane is lane:
                 lane = None
-            self._runner.start(*work, self._on_executed)
+            self._runner.start(*work, self._on_executed, self._on_answered)
         if lane is not None:
             lane.release()
         self._set_timer()
@@ -145,7 +148,11 @@ class Scheduler:
     def _give_back(self) -> None:
         with self._lock:
             self._free += 1
-            if self._free == self._instances:
+
+    def _on_answered(self) -> None:
+        with self._lock:
+            self._unanswered -= 1
+            if self._at_rest():
                 self._idle.notify_all()
 
     def _take(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> _Work | None:
@@ -167,6 +174,7 @@ class Scheduler:
                     work = _Work(batch, taken, blocked)
             if work is not None:
                 self._free -= 1
+                self._unanswered += 1
             dead += self._queue.reap()
             if dead and self._at_rest():
                 self._idle.notify_all()

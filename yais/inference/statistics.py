@@ -76,8 +76,9 @@ class Counts:
         Batches by the reason they were closed.
     batch_size, request_seconds, compute_seconds
         Histograms; all but the first observe every request.
-    queue_seconds, buffers_seconds, token_seconds, stream_seconds
-        What every request waited for: a batch and an instance, a lane, an execution token, a device's copies.
+    context_seconds, queue_seconds, buffers_seconds, token_seconds, stream_seconds
+        What every request waited for: a context of its RPC, a batch and an instance, a lane, an execution token, a
+        device's copies.
     load_ratio
         Request time over compute time, of every request: how much longer it takes than it would alone.
     """
@@ -97,6 +98,7 @@ class Counts:
     request_seconds: Histogram = field(default_factory=_seconds)
     queue_seconds: Histogram = field(default_factory=_seconds)
     compute_seconds: Histogram = field(default_factory=_seconds)
+    context_seconds: Histogram = field(default_factory=_seconds)
     buffers_seconds: Histogram = field(default_factory=_seconds)
     token_seconds: Histogram = field(default_factory=_seconds)
     stream_seconds: Histogram = field(default_factory=_seconds)
@@ -116,8 +118,8 @@ class BatchRecord:
         and `infer_start`), and for a device to copy its outputs (after `infer_end`).
     size
         Items in it.
-    received, queued
-        For each of its requests, when it came in and when it was queued.
+    received, queued, waited
+        For each of its requests, when it came in, when it was queued, and how long it waited for a context.
     """
 
     reason: CloseReason
@@ -131,12 +133,14 @@ class BatchRecord:
     size: int = 0
     received: Sequence[int] = ()
     queued: Sequence[int] = ()
+    waited: Sequence[int] = ()
 
     def of(self, jobs: Sequence[Job]) -> BatchRecord:
         """Return the record, completed now with what it says of its requests."""
         self.size = sum([job.size for job in jobs])
         self.received = [job.request.received for job in jobs]
         self.queued = [job.queued for job in jobs]
+        self.waited = [job.request.waited for job in jobs]
         self.output_end = monotonic()
         return self
 
@@ -184,6 +188,7 @@ class ModelStatistics:
         requests: list[int] = []
         waits: list[int] = []
         computes: list[int] = []
+        contexts: list[int] = []
         buffers: list[int] = []
         tokens: list[int] = []
         streams: list[int] = []
@@ -207,6 +212,7 @@ class ModelStatistics:
                 buffers.append(blocked)
                 waits.append(waited - blocked)
             computes += [compute_infer] * count
+            contexts += record.waited
             tokens += [record.token_wait] * count
             streams += [record.stream_wait] * count
         sizes = [record.size for record in records]
@@ -224,6 +230,7 @@ class ModelStatistics:
             (counts.request_seconds, requests),
             (counts.queue_seconds, waits),
             (counts.compute_seconds, computes),
+            (counts.context_seconds, contexts),
             (counts.buffers_seconds, buffers),
             (counts.token_seconds, tokens),
             (counts.stream_seconds, streams),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["place", "placement"]
 
-_PAGES = re.compile(r"(?<= )N([0-9]+)=([0-9]+)(?!\S)")
+_PAGES = re.compile(r"(?<= )N([0-9]+)=([0-9]+)")
 _PAGE_SIZE = re.compile(r"kernelpagesize_kB=([0-9]+)")
 
 

@@ -29,11 +29,14 @@ class BaseContext(Generic[RequestT, ReplyT, ResourcesT]):
     resources
         The server's `Resources`.
     accepted
-        When this RPC got its context, in nanoseconds of `yais.core.clock.monotonic`.
+        When this RPC arrived, in nanoseconds of `yais.core.clock.monotonic`.
+    waited
+        Nanoseconds that it waited for a context, as far as the server knows: see `MethodStatistics.waiting`.
     """
 
     resources: ResourcesT
     accepted: int
+    waited: int
     _rpc_compression: str | None = None
     _rpc_call: ServerCall
     _rpc_identity: str | None = None  # given by an interceptor
@@ -118,7 +121,7 @@ class BaseContext(Generic[RequestT, ReplyT, ResourcesT]):
 
     @property
     def elapsed(self) -> float:
-        """Seconds since this RPC got its context."""
+        """Seconds since this RPC arrived."""
         return (monotonic() - self.accepted) / NANOSECONDS
 
     def _rpc_headers(self) -> Sequence[MetadataItem]:

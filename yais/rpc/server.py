@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -23,6 +24,7 @@ from yais.rpc.interceptor import Interceptor
 from yais.rpc.loop import LoopThread
 from yais.rpc.method import Method
 from yais.rpc.periodic import Periodic
+from yais.rpc.reception import Reception
 from yais.rpc.reflection import enable_reflection
 from yais.rpc.resources import Resources
 from yais.rpc.service import Service
@@ -124,6 +126,7 @@ class Server:
         self._drain_delay = drain_delay
         self._reflection = reflection
         # As a dict, since of two arguments with one key gRPC takes the first.
+        self._transport = transport
         arguments = transport.arguments() | _options(max_message_bytes, channelz)
         self._options = tuple((arguments | dict(options)).items())
         self._tls = tls
@@ -135,6 +138,7 @@ class Server:
             mount_csds(self._host)
         self._loop = LoopThread("yais-asyncio")
         self._slots: list[UnaryLifecycle | StreamLifecycle] = []
+        self._receptions: list[Reception] = []
         self._executors: list[Executor] = []
         self._lock = threading.Lock()
         self._over = threading.Event()  # no more waiting: every call has ended, or a signal says so
@@ -237,11 +241,15 @@ class Server:
         by_path: dict[str, list[UnaryLifecycle | StreamLifecycle]] = {}
         for slot in self._slots:
             by_path.setdefault(slot.method.path, []).append(slot)
+        waiting: Counter[str] = Counter()
+        for reception in self._receptions:
+            waiting[reception.path] += len(reception)
         for path, slots in by_path.items():
             methods[path] = MethodStatistics(
                 executor=slots[0].method.executor or _DEFAULT,
                 contexts=len(slots),
                 in_flight=sum(slot.busy for slot in slots),
+                waiting=waiting[path],
                 calls=sum(slot.calls for slot in slots),
             )
         return ServerStatistics(methods, self._host.in_flight, self._host.statistics())
@@ -427,17 +435,29 @@ class Server:
         for name, group in executors.items():
             for executor in group:
                 for method in methods[name]:
+                    reception = Reception(
+                        method.path,
+                        executor,
+                        core,
+                        slots=method.contexts,
+                        max_waiting=self._transport.max_waiting_calls if len(group) == 1 else 0,
+                        max_seconds=self._transport.max_waiting_time,
+                    )
+                    self._receptions.append(reception)
                     lifecycle = StreamLifecycle if method.streaming else UnaryLifecycle
-                    for _ in range(method.contexts):
-                        slot = lifecycle(method, executor, environment)
-                        self._slots.append(slot)
-                        slot.arm()
+                    slots = [
+                        lifecycle(method, executor, environment, reception) for _ in range(method.contexts)
+                    ]
+                    self._slots += slots
+                    reception.open(slots)
 
     def _drain(self, core: CoreServer, deadline: Deadline) -> bool:
         first = self._executors[0]
         for executor in self._executors:
             executor.drain()
         core.shutdown(first.queue, lambda _event: first.vacate())
+        for reception in self._receptions:
+            reception.close()
         self._host.end_parked()
         streams = [slot for slot in self._slots if isinstance(slot, StreamLifecycle)]
         for stream in streams:

@@ -23,12 +23,16 @@ class MethodStatistics:
         Calls that have a context now.
     calls
         Calls that got a context since the start.
+    waiting
+        Calls that wait for a context, of those the server knows: as many as there are contexts (or 64), where
+        the executor has one thread, and none otherwise. The others wait in gRPC core.
     """
 
     executor: str
     contexts: int
     in_flight: int
     calls: int
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

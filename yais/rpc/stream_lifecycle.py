@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from yais.core.clock import monotonic
 from yais.errors import Code, DeadlineExceeded, Internal, Unimplemented, YaisError, status_of
 from yais.rpc.completion_queue import MetadataItem, ServerCall, seconds_left
 from yais.rpc.environment import Environment
 from yais.rpc.executor import Executor
 from yais.rpc.interceptor import IncomingCall, Interception
 from yais.rpc.method import Method
+from yais.rpc.reception import Reception
 from yais.rpc.stream import Stream, StreamOwner
 from yais.rpc.stream_context import Pending, StreamContext
 from yais.rpc.stream_state import StreamState
@@ -39,6 +39,8 @@ class StreamLifecycle:
         On whose thread and queue.
     environment
         What all calls share.
+    reception
+        Where calls come from.
     """
 
     __slots__ = (
@@ -48,30 +50,28 @@ class StreamLifecycle:
         "_executor",
         "_lock",
         "_opened",
+        "_reception",
         "calls",
         "method",
     )
 
-    def __init__(self, method: Method, executor: Executor, environment: Environment) -> None:
+    def __init__(
+        self, method: Method, executor: Executor, environment: Environment, reception: Reception
+    ) -> None:
         self.method = method
         self.calls = 0
+        self._reception = reception
         self._executor = executor
         self._environment = environment
         self._call: _StreamCall | None = None
         self._opened: _StreamCall | None = None  # the same, once its context has been told
         self._draining = False
         self._lock = threading.Lock()  # of these two: each call learns of the drain once
-        executor.occupy()
 
     @property
     def busy(self) -> bool:
         """Whether a call is being served. From any thread."""
         return self._call is not None
-
-    def arm(self) -> None:
-        """Ask core for the next call; retire when the server is shutting down."""
-        if not self._environment.core.request(self.method.path, self._executor.queue, self._arrived):
-            self._executor.vacate()
 
     def drain(self) -> None:
         """Tell the call in flight, or still to arrive, that the server is about to stop. From any thread."""
@@ -86,13 +86,11 @@ class StreamLifecycle:
         call = self._call
         return call is not None and call.stream.fail(error)
 
-    def _arrived(self, event: Any) -> None:
-        if not event.success:
-            self._executor.vacate()
-            return
+    def serve(self, event: Any, arrived: int, waited: int) -> None:
+        """See `Slot`."""
         self.calls += 1
         call = self._call = _StreamCall(
-            self.method, ServerCall(event), self._executor, self._environment, self._over
+            self.method, ServerCall(event), self._executor, self._environment, self._over, (arrived, waited)
         )
         call.begin()
         with self._lock:
@@ -103,7 +101,7 @@ class StreamLifecycle:
 
     def _over(self) -> None:
         self._call = self._opened = None
-        self.arm()
+        self._reception.free(self)
 
 
 class _StreamCall(StreamOwner):
@@ -116,12 +114,13 @@ class _StreamCall(StreamOwner):
         executor: Executor,
         environment: Environment,
         ended: Callable[[], None],
+        arrival: tuple[int, int],
     ) -> None:
         context_class = method.context
         assert issubclass(context_class, StreamContext)
         self._method = method
         self._call = call
-        self._accepted = monotonic()
+        self._accepted, self._waited = arrival
         self._environment = environment
         self._ended = ended
         self._context: StreamContext[Any, Any, Any] | None = None
@@ -163,6 +162,7 @@ class _StreamCall(StreamOwner):
             context._rpc_identity = self._interception.call.identity
         context._rpc_call = self._call
         context.accepted = self._accepted
+        context.waited = self._waited
         context._rpc_initial = self._initial_metadata
         context._rpc_trailing = self.trailing_metadata
         context._rpc_reply_stream = self._method.reply_stream

@@ -79,12 +79,14 @@ class Transport:
         Calls at once on one connection, further ones wait in the client; None takes all
         (`grpc.max_concurrent_streams`).
     max_waiting_calls
-        Calls of one RPC that have arrived and wait for a context; one more is cancelled. The default is
-        where gRPC refuses all, too; from 1000 on it would by itself cancel some at random. grpcio 1.66 has
-        no such limit (`grpc.server.max_pending_requests` and its `_hard_limit`).
+        Calls of one RPC that have arrived and wait for a context; one more is refused, with
+        RESOURCE_EXHAUSTED. More than there are contexts (or 64) wait in gRPC core, in addition, and so do all
+        where an executor has several threads; core says CANCELLED. The default is where gRPC refuses all,
+        too; from 1000 on it would by itself cancel some at random. grpcio 1.66 has no such limit
+        (`grpc.server.max_pending_requests` and its `_hard_limit`).
     max_waiting_time
-        Whole seconds that a call waits for a context at most; then it is cancelled. gRPC's default
-        (`grpc.server_max_unrequested_time_in_server`).
+        Whole seconds that a call waits for a context at most; then it is refused, with UNAVAILABLE, or by
+        core with CANCELLED. gRPC's default (`grpc.server_max_unrequested_time_in_server`).
     max_metadata_bytes
         Size of the metadata of a request; a call with more ends with RESOURCE_EXHAUSTED. The default is
         where gRPC refuses all, too; from 8 KiB on it would by itself refuse some at random

@@ -1,10 +1,10 @@
 r"""The life cycle of a unary RPC, in one recycled slot per context.
 
-    ARMED -> (call arrives) -> READING -> (message) -> EXECUTING -> FINISHING -> ARMED again
-                                                  \-> WAITING --/
+    FREE -> (call arrives) -> READING -> (message) -> EXECUTING -> FINISHING -> FREE again
+                                                 \-> WAITING --/
 
-Armed slots are what gRPC core hands calls to, so their number is a hard limit on the RPCs in flight;
-further calls wait in core. Everything happens on the executor's thread except one thing: a future may be
+A `Reception` hands calls to free slots, so their number is a hard limit on the RPCs in flight; further calls
+wait there, or in core. Everything happens on the executor's thread except one thing: a future may be
 completed, and so the last operations started, from any thread. Until then the only other party is
 `_watch`, and a lock decides which of the two starts the call's ReceiveClose.
 
@@ -21,7 +21,6 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from yais.core.clock import monotonic
 from yais.errors import Code, DeadlineExceeded, YaisError, status_of
 from yais.rpc.completion_queue import MetadataItem, ServerCall, seconds_left
 from yais.rpc.context import Context
@@ -29,6 +28,7 @@ from yais.rpc.environment import Environment
 from yais.rpc.executor import Executor
 from yais.rpc.interceptor import IncomingCall, Interception
 from yais.rpc.method import Method
+from yais.rpc.reception import Reception
 
 __all__ = ["UnaryLifecycle"]
 
@@ -36,7 +36,7 @@ _log = logging.getLogger("yais.rpc")
 
 
 class UnaryLifecycle:
-    """One slot: arms a registered method, serves the call that arrives, and arms it again.
+    """One slot: serves a call, and then asks for the next.
 
     Parameters
     ----------
@@ -46,6 +46,8 @@ class UnaryLifecycle:
         On whose thread and queue.
     environment
         What all calls share.
+    reception
+        Where calls come from.
     """
 
     __slots__ = (
@@ -62,18 +64,22 @@ class UnaryLifecycle:
         "_finish_hook",
         "_interception",
         "_lock",
-        "_on_arrival",
         "_on_finished",
+        "_reception",
         "_resources",
         "_settled",
         "_start_hook",
+        "_waited",
         "calls",
         "method",
     )
 
-    def __init__(self, method: Method, executor: Executor, environment: Environment) -> None:
+    def __init__(
+        self, method: Method, executor: Executor, environment: Environment, reception: Reception
+    ) -> None:
         self.method = method
         self.calls = 0
+        self._reception = reception
         self._executor = executor
         self._environment = environment
         self._resources = environment.resources
@@ -81,17 +87,15 @@ class UnaryLifecycle:
         self._cancel_hook = method.context.on_cancel is not Context.on_cancel
         self._finish_hook = method.context.on_finish is not Context.on_finish
         self._lock = threading.Lock()
-        self._on_arrival = self._arrived  # bound once, not per call
-        self._on_finished = self._finished
+        self._on_finished = self._finished  # bound once, not per call
         self._reset()
-        executor.occupy()
 
     def _reset(self) -> None:
         self._call: ServerCall | None = None
         self._context: Context[Any, Any, Any] | None = None
         self._interception: Interception | None = None
         self._awaited: concurrent.futures.Future[Any] | None = None
-        self._accepted = 0
+        self._accepted = self._waited = 0
         self._code = Code.UNKNOWN  # what the status says, once it is on its way
         self._close_started = False
         self._settled = False
@@ -102,17 +106,11 @@ class UnaryLifecycle:
         """Whether a call is being served. From any thread."""
         return self._call is not None
 
-    def arm(self) -> None:
-        """Ask core for the next call; retire when the server is shutting down."""
-        if not self._environment.core.request(self.method.path, self._executor.queue, self._on_arrival):
-            self._executor.vacate()
-
-    def _arrived(self, event: Any) -> None:
-        if not event.success:
-            self._executor.vacate()
-            return
+    def serve(self, event: Any, arrived: int, waited: int) -> None:
+        """See `Slot`."""
         self.calls += 1
-        self._accepted = monotonic()
+        self._accepted = arrived
+        self._waited = waited
         self._call = call = ServerCall(event)
         if self._environment.interceptors and not self._admitted(call):
             return
@@ -130,6 +128,9 @@ class UnaryLifecycle:
     def _on_message(self, message: bytes | None) -> None:
         call, method = self._live_call(), self.method
         if message is None:
+            if self._waited:  # the caller may be gone since, and whatever is said then goes nowhere
+                self._finish(Code.CANCELLED, "the call was cancelled while it waited for a context")
+                return
             # The caller sent none, or core refused it (too large) and has set the status itself.
             self._finish(Code.UNIMPLEMENTED, f"{method.path} requires exactly one request message")
             return
@@ -167,6 +168,7 @@ class UnaryLifecycle:
         context.resources = self._resources
         context._rpc_call = call
         context.accepted = self._accepted
+        context.waited = self._waited
         if self._interception is not None:
             context._rpc_identity = self._interception.call.identity
             context._rpc_trailing = self._interception.call.trailing_metadata
@@ -297,7 +299,7 @@ class UnaryLifecycle:
         self._reset()
         if interception is not None:
             interception.end(code)
-        self.arm()
+        self._reception.free(self)
 
     def _hook(self, hook: Callable[[], None]) -> None:
         try:

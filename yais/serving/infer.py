@@ -71,6 +71,7 @@ class InferContext(Context[InferMessage, InferResponse, ServingResources]):
             self.deadline,
             self.accepted,
             form if message.repeats else None,
+            waited=self.waited,
         )
         future = loaded.model.submit(request)
         return _classified(future, form.classes, loaded) if form.classes else future

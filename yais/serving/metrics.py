@@ -64,6 +64,7 @@ _HISTOGRAMS = {
     "batch_size": ("yais_inference_batch_size", "Items per batch."),
     "request_seconds": ("yais_inference_request_seconds", "From arrival to answer."),
     "compute_seconds": ("yais_inference_compute_seconds", "In the engine, as each request saw it."),
+    "context_seconds": ("yais_inference_context_seconds", "Waiting for a context of the RPC."),
     "queue_seconds": (
         "yais_inference_queue_seconds",
         "Waiting for a batch and a free instance of the model.",

@@ -150,9 +150,17 @@ class ModelServer:
         self._server.health.report(serving=self._resources.ready)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain and stop. Only on the main thread, after `start`."""
-        self._server.run()
-        self.stop()
+        """Serve until SIGTERM or SIGINT, then drain and stop. Only on the main thread, after `start`.
+
+        Raises
+        ------
+        RuntimeError
+            Called on another thread; then it has stopped, too.
+        """
+        try:
+            self._server.run()
+        finally:
+            self.stop()
 
     def stop(self) -> bool:
         """Drain and stop; return whether every request in flight ended in time. Idempotent."""

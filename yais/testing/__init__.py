@@ -5,12 +5,23 @@
 - `ManualClock`: time that passes when a test says so.
 - `FakeMachine`: the files of a machine with other CPUs, nodes, GPUs or limits than this one.
 - `FakeEngine`: a model that computes with a function and can be stopped and made to fail.
+- `FakeDevice`, `FakeDeviceEngine`: a GPU and a model on it, in host memory, each phase of which can be held.
 """
 
 from yais.testing.clock import ManualClock
+from yais.testing.device import FakeDevice, FakeDeviceEngine
 from yais.testing.engine import FakeEngine
 from yais.testing.machine import FakeMachine
 from yais.testing.network import FaultyNetwork
 from yais.testing.server import Served, serving
 
-__all__ = ["FakeEngine", "FakeMachine", "FaultyNetwork", "ManualClock", "Served", "serving"]
+__all__ = [
+    "FakeDevice",
+    "FakeDeviceEngine",
+    "FakeEngine",
+    "FakeMachine",
+    "FaultyNetwork",
+    "ManualClock",
+    "Served",
+    "serving",
+]

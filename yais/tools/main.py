@@ -13,6 +13,11 @@ __all__ = ["main"]
 # Module, name and one line of help. Loaded when used, so that `yais --help` and the small tools need not
 # import what the server needs.
 _COMMANDS = {
+    "bench": (
+        "yais.tools.bench",
+        "bench",
+        "Run a model in this process, many requests at once, and measure.",
+    ),
     "client-sync": (
         "yais.tools.client_sync",
         "client_sync",

@@ -1,0 +1,322 @@
+"""`yais bench`, on real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+
+import pytest
+from onnx_models import EXAMPLES, identity, table, write
+from serving_models import SOON
+from yais_command import YAIS, run_yais
+
+from yais.core.cgroup import concurrency
+from yais.errors import Internal, InvalidArgument
+from yais.infer_runner import InferFuture
+from yais.tools.bench_model import load_bench_model
+from yais.tools.closed_loop import ClosedLoop
+
+SHORT = ("--seconds=0.1", "--warmup=0.02")
+
+PYTHON_CONFIG = """
+    backend: "python"
+    max_batch_size: 8
+    input { name: "X" data_type: TYPE_FP32 dims: [ -1 ] }
+    output { name: "Y" data_type: TYPE_FP32 dims: [ -1 ] }
+"""
+
+PAIRS = """
+import threading
+
+class Model:
+    def initialize(self, config):
+        self.met = threading.Barrier(2)
+        self.calls = 0
+
+    def execute(self, inputs):
+        self.calls += 1
+        if self.calls <= 2:  # the first two executions are under way at the same time
+            self.met.wait(20)
+        assert inputs["X"].shape == (3, 5)
+        return {"Y": inputs["X"]}
+"""
+
+DECOUPLED = """
+class Model:
+    def execute(self, inputs):
+        yield {"Y": inputs["X"]}
+"""
+
+THREADS = 'parameters {{ key: "intra_op_thread_count" value {{ string_value: "{}" }} }}'
+
+SCORES = """
+    input { name: "X" data_type: TYPE_FP32 dims: [ -1, 4 ] }
+    output { name: "Y" data_type: TYPE_FP32 dims: [ -1, 4 ] }
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    write(root, "scores", identity("FP32"), SCORES)
+    write(root, "joined", identity("FP32"), "max_batch_size: 8 dynamic_batching {}")
+    write(root, "fixed", identity("INT32", (2, 3)))
+    write(root, "table", table([10, 11]), "max_batch_size: 8")
+    write(root, "bad", b"no model")
+    write(root, "empty", None)
+    write(root, "five_threads", identity("FP32"), THREADS.format(5))
+    write(root, "pairs", PAIRS.encode(), PYTHON_CONFIG, filename="model.py")
+    decoupled = PYTHON_CONFIG + "model_transaction_policy { decoupled: true }"
+    write(root, "decoupled", DECOUPLED.encode(), decoupled, filename="model.py")
+    (root / "bad.onnx").write_bytes(b"no model")
+    (root / "bytes.onnx").write_bytes(identity("BYTES").SerializeToString())
+    (root / "fixed.onnx").write_bytes(identity("INT32", (2, 3)).SerializeToString())
+    return root
+
+
+def bench(*arguments):
+    return run_yais("bench", *arguments, *SHORT)
+
+
+def measured(model, *arguments):
+    """Run it with --json; return what it found, and check that it adds up."""
+    done = bench(model, "--json", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found["model"] == str(model)
+    assert found["batches"] > 0
+    seconds, batches = found["seconds"], found["batches"]
+    assert seconds >= 0.1
+    assert found["batches_per_second"] == pytest.approx(batches / seconds)
+    assert found["inferences_per_second"] == pytest.approx(batches * found["batch"] / seconds)
+    assert found["ms_per_batch"] == pytest.approx(seconds * 1e3 / batches)
+    latency = found["latency_ms"]
+    assert list(latency) == ["p50", "p90", "p99", "max"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
+    assert list(found["mean_ms"]) == ["queue", "buffers", "token", "compute"]
+    assert found["mean_ms"]["compute"] > 0
+    assert all(value >= 0 for value in found["mean_ms"].values())
+    assert found["cpu_seconds"] > 0
+    plan = found["plan"]
+    assert plan["host_total"] == plan["lanes"] * plan["staging"]
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_a_directory(batch):
+    found = measured(EXAMPLES / "simple", f"--batch={batch}")
+    (model,) = found["plan"]["models"]
+    assert (model["name"], model["concurrency"], model["batch"]) == ("simple", 1, batch)
+    assert (found["plan"]["tokens"], found["plan"]["lanes"], found["batch"]) == (1, 2, batch)
+
+
+def test_a_file():
+    """Without a configuration there is no largest batch."""
+    found = measured(EXAMPLES / "simple/1/model.onnx", "--batch=100", "--concurrency=2", "--buffers=3")
+    (model,) = found["plan"]["models"]
+    assert (model["name"], model["concurrency"], model["batch"]) == ("model", 2, 100)
+    assert (found["plan"]["tokens"], found["plan"]["lanes"]) == (2, 3)
+
+
+def test_executions_overlap(models):
+    """This model fails unless two of its executions do, and every input is as asked for."""
+    measured(models / "pairs", "--concurrency=2", "--batch=3", "--shape=X:5")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "staging"),
+    [
+        ("scores", (), 4 * 4),
+        ("scores", ("--shape=X:300,4",), 300 * 4 * 4),
+        ("joined", ("--batch=2",), 2 * 4),
+        ("fixed", ("--shape=X:2,3",), 2 * 3 * 4),
+        ("fixed.onnx", (), 2 * 3 * 4),
+        ("bytes.onnx", ("--batch=4", "--shape=X:5"), 0),
+    ],
+)
+def test_memory_is_planned_for_the_requests(models, model, arguments, staging):
+    (plan,) = measured(models / model, *arguments)["plan"]["models"]
+    assert staging <= plan["staging"] <= 2 * (staging + 64)  # outputs too, in whole cache lines
+    assert plan["open"] == []
+
+
+def test_text():
+    done = bench(EXAMPLES / "simple", "--batch=4")
+    assert (done.returncode, done.stderr) == (0, "")
+    *plan, batches, rates, latency, means, cpu = done.stdout.splitlines()
+    assert any(line.startswith("  simple: 1 at once, batches of up to 4, ") for line in plan)
+    number = r"\d+\.\d{3}"
+    assert re.fullmatch(rf"\d+ batches in {number} s", batches)
+    pattern = r"([\d.]+) batches/s, ([\d.]+) inferences/s, ([\d.]+) ms per batch"
+    per_second, inferences, milliseconds = map(float, re.fullmatch(pattern, rates).groups())
+    assert inferences == pytest.approx(4 * per_second, rel=0.01)
+    assert milliseconds == pytest.approx(1e3 / per_second, rel=0.01)
+    assert re.fullmatch(rf"latency in ms: p50 {number}, p90 {number}, p99 {number}, max {number}", latency)
+    assert re.fullmatch(
+        rf"of which, on average: queue {number}, buffers {number}, token {number}, compute {number}", means
+    )
+    assert re.fullmatch(rf"CPU time: {number} s, [\d.]+ CPUs", cpu)
+
+
+def test_nothing_ends_in_time(tmp_path):
+    """A batch that takes longer than the measurement: the report says so, and the end is waited for."""
+    slow = "import time\nclass Model:\n    def execute(self, inputs):\n        time.sleep(0.3)\n"
+    slow += "        return {'Y': inputs['X']}\n"
+    write(tmp_path, "slow", slow.encode(), PYTHON_CONFIG, filename="model.py")
+    done = bench(tmp_path / "slow")
+    assert (done.returncode, done.stderr) == (0, "")
+    batches, rates, cpu = done.stdout.splitlines()[-3:]
+    assert batches.startswith("0 batches in ")
+    assert rates == "0.0 batches/s, 0.0 inferences/s"
+    assert cpu.startswith("CPU time")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "text"),
+    [
+        ("none.onnx", (), "{}: there is no such file, expected an ONNX file or a model directory"),
+        ("bad.onnx", (), "{}: ONNX Runtime cannot load the model: "),
+        ("bad", (), "{}: ONNX Runtime cannot load the model: "),
+        ("empty", (), "{}: at least one version must be available"),
+        ("decoupled", (), "{}: model 'decoupled' is decoupled"),
+        (
+            "pairs",
+            ("--intra-op-threads=2",),
+            "{}: got 2 intra-op threads for model 'pairs', which is no ONNX",
+        ),
+        ("joined", ("--batch=9",), "got --batch 9, but model 'joined' takes batches of at most 8"),
+        ("fixed", ("--batch=2",), "got --batch 2, but model 'fixed' takes no batches"),
+        ("fixed.onnx", ("--batch=2",), "got --batch 2, but model 'fixed' takes no batches"),
+        ("fixed", ("--shape=Y:2,3",), "got --shape for 'Y', expected one of X"),
+        ("fixed", ("--shape=X:2,4",), "got --shape [2, 4] for 'X', expected [2, 3] (-1: any size)"),
+        ("scores", ("--shape=X:1,5",), "got --shape [1, 5] for 'X', expected [-1, 4] (-1: any size)"),
+    ],
+)
+def test_what_cannot_be_run(models, model, arguments, text):
+    done = bench(models / model, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: " + text.format(models / model))
+
+
+def test_requests_that_fail(models):
+    """Not every small number is in the table, so that the engine refuses requests: one ends the run."""
+    done = bench(models / "table", "--batch=8")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: {models / 'table'}: model 'table' failed: ")
+    assert "batches/s" not in done.stdout
+
+
+@pytest.mark.parametrize("option", ["seconds", "concurrency", "buffers", "batch", "intra-op-threads"])
+def test_what_cannot_be_asked_for(option):
+    done = run_yais("bench", EXAMPLES / "simple", f"--{option}=0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "0" in done.stderr and "is not in the range x>" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "executions", "asked", "threads"),
+    [
+        ("joined", 1, None, concurrency()),
+        ("joined", 1000, None, 1),
+        ("joined", 1, 3, 3),
+        ("five_threads", 1, None, 5),
+        ("five_threads", 1, 3, 3),
+        ("joined/1/model.onnx", 1, None, concurrency()),
+        ("joined/1/model.onnx", 1000, None, 1),
+        ("joined/1/model.onnx", 1, 3, 3),
+    ],
+)
+def test_threads_of_onnx_runtime(models, model, executions, asked, threads):
+    loaded = load_bench_model(models / model, executions=executions, threads=asked, batch=1, shapes={})
+    try:
+        assert loaded.engine._session.get_session_options().intra_op_num_threads == threads
+    finally:
+        loaded.engine.close()
+
+
+def on_a_terminal(*arguments):
+    """Start it with a terminal as its stderr; return the process and the terminal's other end."""
+    command = [*YAIS, "bench", str(EXAMPLES / "simple"), *arguments]
+    ours, theirs = pty.openpty()
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True), ours
+    finally:
+        os.close(theirs)
+
+
+def test_progress_is_only_shown_to_people():
+    """On a terminal there is a progress bar, beside the result and not in it."""
+    process, terminal = on_a_terminal("--json", *SHORT)
+    with process, os.fdopen(terminal, "rb", buffering=0) as shown:
+        out, _ = process.communicate(timeout=SOON)
+        assert "100%" in shown.read(4096).decode()
+    assert json.loads(out)["batches"] > 0
+
+
+def test_an_interrupt_ends_the_measurement():
+    process, terminal = on_a_terminal("--json", "--seconds=600", "--warmup=0")
+    with process, os.fdopen(terminal, "rb", buffering=0) as shown:
+        try:
+            assert shown.read(1)  # the bar: it measures
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=SOON)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    found = json.loads(out)
+    assert found["seconds"] < 600
+
+
+class Answers:
+    """Requests that are answered by hand."""
+
+    def __init__(self):
+        self.sent = []
+
+    def __call__(self):
+        self.sent.append(InferFuture())
+        return self.sent[-1]
+
+
+def test_a_closed_loop_keeps_requests_in_flight():
+    answers = Answers()
+    loop = ClosedLoop(answers, 3)
+    loop.start()
+    assert len(answers.sent) == 3 and loop.wait(0)
+    answers.sent[1].set_result({})
+    assert len(answers.sent) == 4
+    answers.sent[0].set_result({})
+    assert len(loop.take()) == 2 and len(loop.take()) == 0
+    assert not loop.stop(0)
+    for future in answers.sent[2:]:
+        future.set_result({})
+    assert loop.stop(0) and loop.error is None
+    assert len(answers.sent) == 5 and len(loop.take()) == 3
+
+
+def test_a_failure_ends_a_closed_loop():
+    answers = Answers()
+    loop = ClosedLoop(answers, 2)
+    loop.start()
+    answers.sent[0].set_exception(Internal("lost"))
+    assert not loop.wait(SOON) and not loop.stop(0)
+    answers.sent[1].set_exception(Internal("lost, too"))
+    assert loop.stop(0) and len(answers.sent) == 2
+    assert str(loop.error) == "lost" and len(loop.take()) == 0
+
+
+def test_a_closed_loop_that_cannot_send():
+    def send():
+        raise InvalidArgument("no such input")
+
+    loop = ClosedLoop(send, 2)
+    loop.start()
+    assert not loop.wait(SOON) and loop.stop(SOON)
+    assert str(loop.error) == "no such input"
