@@ -82,7 +82,17 @@ def test_numbers_that_are_none_or_endless(manager, kind):
     assert identity(manager, kind, sent).tobytes() == sent.tobytes()
 
 
-@pytest.mark.parametrize("sent", [[[b"a\0", b"", b"\xff"], [b"x", b"y", b"z"]], [["ä\0", "€", "x" * 1000]]])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [[b"a\0", b"", b"\xff"], [b"x", b"y", b"z"]],
+        [["ä\0", "€", "x" * 1000]],
+        np.array([[b"a\0", "ä", b"\xfe", ""]], object),
+        np.array([[b"ab", b"cde"]]),
+        np.array([["ab", "äöü"]]),
+    ],
+    ids=["bytes", "text", "both", "array of bytes", "array of text"],
+)
 def test_bytes(manager, sent):
     got = identity(manager, DataType.BYTES, sent)
     expected = [[e.encode() if isinstance(e, str) else e for e in row] for row in sent]
@@ -179,6 +189,8 @@ def test_what_is_sent_is_left_alone(manager):
         ("FP16", np.ones((1, 2))),
         ("INT32", [[1, -2, 2**31 - 1]]),
         ("INT8", np.array([[-128, 127]])),
+        ("UINT8", [[0, 255]]),
+        ("INT64", np.array([[5]], np.uint8)),
         ("UINT64", np.array([[2**64 - 1, 0]], np.uint64)),
         ("INT32", np.array([[1, 256]], ">i4")),
         ("FP32", np.array([[1.5, 256]], ">f4")),
@@ -216,6 +228,7 @@ def test_arrays_of_other_libraries(manager, kind):
         ("FP32", [[1j]], "got an array of complex128 for input 'X', expected FP32"),
         ("FP32", [["1.5"]], "got an array of <U3 for input 'X', expected FP32"),
         ("FP32", [[None]], "got an array of object for input 'X', expected FP32"),
+        ("BF16", [["1.5"]], "got an array of <U3 for input 'X', expected BF16"),
         ("INT32", OnlyDlpack(np.ones((1, 1))), "got an array of float64 for input 'X', expected INT32"),
         (
             "FP32",
@@ -226,6 +239,12 @@ def test_arrays_of_other_libraries(manager, kind):
         ("UINT8", [[-1, 3]], "got values from -1 to 3 for input 'X', which UINT8 cannot hold"),
         ("BYTES", [[b"a", 5]], "got 5 for input 'X', expected bytes or text"),
         ("BYTES", [[None]], "got None for input 'X', expected bytes or text"),
+        ("BYTES", np.ones((1, 1)), "got 1.0 for input 'X', expected bytes or text"),
+        (
+            "INT64",
+            np.array([[2**63]], np.uint64),
+            f"got values from {2**63} to {2**63} for input 'X', which INT64 cannot hold",
+        ),
     ],
 )
 def test_values_that_are_none_of_the_type(manager, kind, sent, text):

@@ -184,20 +184,6 @@ def test_a_deadline_that_passes_in_the_queue(manager, closed):
     eventually(lambda: closed.calls == 2)  # the late one is never executed
 
 
-def test_a_deadline_that_passes_while_it_is_executed(local, remote, closed):
-    # The one difference: what is computed here is handed out all the same, there nobody waits for it.
-    here = local.infer_runner("gate").infer_with_deadline(0.05, X=ONE)
-    asked(closed)
-    assert not here.wait(0.1)
-    closed.open.set()
-    assert here.get(SOON)["Y"].tolist() == [[1.0]]
-    closed.open.clear()
-    there = remote.infer_runner("gate").infer_with_deadline(0.05, X=ONE)
-    asked(closed)
-    with pytest.raises(yais.DeadlineExceeded):
-        there.result(SOON)
-
-
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
 def test_a_deadline_that_is_over(manager, seconds):
     runner = manager.infer_runner("twice")

@@ -65,13 +65,13 @@ def test_serving_in_the_background(models):
 def test_stopping_lets_requests_end(models, own_gate):
     server = models.serve(port=0, block=False, address="127.0.0.1")
     with connected(server) as remote:
-        runner = remote.infer_runner("gate")
-        first = runner.infer(X=ONE)
+        first = remote.infer_runner("gate").infer(X=ONE)
+        other = remote.infer_runner("twice")
         assert own_gate.asked.acquire(timeout=SOON)
         stopped = []
         stopping = threading.Thread(target=lambda: stopped.append(server.stop()))
         stopping.start()
-        eventually(lambda: isinstance(runner.infer(X=ONE).exception(SOON), yais.Unavailable))
+        eventually(lambda: isinstance(other.infer(X=FOUR).exception(SOON), yais.Unavailable))
         assert not first.done() and not stopped
         own_gate.open.set()
         assert first.get(SOON)["Y"].tolist() == [[1.0]]

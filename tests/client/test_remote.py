@@ -1,11 +1,8 @@
-"""RemoteInferenceManager: models of a server as if they were here."""
+"""RemoteInferenceManager: what is particular to models of a server; the rest is in test_managers.py."""
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
-import queue
-from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -50,12 +47,6 @@ def test_what_a_model_takes_and_gives(manager):
     )
 
 
-def test_bindings_are_copies(manager):
-    fixed = manager.infer_runner("fixed")
-    fixed.input_bindings().clear()
-    assert list(fixed.input_bindings()) == ["X"]
-
-
 def test_infer(manager):
     simple = manager.infer_runner("simple")
     future = simple.infer(INPUT1=ROWS[1], INPUT0=ROWS[0])
@@ -72,24 +63,6 @@ def test_digits_are_recognised(manager):
     future = manager.infer_runner("digits").infer(image=images[:, None].astype(np.float32))
     found = future.result(SOON)["probabilities"].argmax(axis=1)
     assert np.mean(found == labels) >= 0.9
-
-
-async def test_a_future_can_be_awaited(manager):
-    simple = manager.infer_runner("simple")
-    futures = [simple.infer(INPUT0=ROWS[0] + number, INPUT1=ROWS[1]) for number in range(10)]
-    for number, future in enumerate(futures):
-        outputs = await asyncio.wait_for(future, SOON)
-        np.testing.assert_array_equal(outputs["OUTPUT0"], ROWS[0] + number + ROWS[1])
-
-
-def test_from_many_threads(manager):
-    simple = manager.infer_runner("simple")
-
-    def ask(number):
-        return simple.infer(INPUT0=ROWS[0] + number, INPUT1=ROWS[1]).result(SOON)["OUTPUT0"][0, 0]
-
-    with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(ask, range(200))) == [16 + number for number in range(200)]
 
 
 @pytest.mark.parametrize(
@@ -142,76 +115,6 @@ def test_bf16(manager, sent):
     np.testing.assert_allclose(got, np.asarray(sent).astype(np.float32), rtol=2**-7)
     exact = np.float32(1.00390625)  # is cut, not rounded, to the next below
     assert identity(manager, "BF16").infer(X=[[exact]]).result(SOON)["Y"] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("datatype", "sent"),
-    [
-        ("FP32", [[1, 2, 3]]),
-        ("FP32", [[0.1, 1e-3]]),
-        ("FP64", np.ones((1, 2), np.float32)),
-        ("FP16", np.ones((1, 2))),
-        ("INT32", [[1, -2, 2**31 - 1]]),
-        ("INT8", np.array([[-128, 127]])),
-        ("UINT8", [[0, 255]]),
-        ("UINT64", np.array([[2**64 - 1, 0]], np.uint64)),
-        ("INT64", np.array([[5]], np.uint8)),
-        ("INT32", np.array([[1, 256]], ">i4")),
-        ("FP32", np.array([[1.5, 256]], ">f4")),
-        ("FP32", np.arange(12.0).reshape(3, 4).T),
-        ("FP32", np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::-2]),
-        ("BOOL", [[True, False]]),
-        ("INT8", [[True, False]]),
-    ],
-)
-def test_what_converts_without_loss_of_kind(manager, datatype, sent):
-    got = identity(manager, datatype).infer(X=sent).result(SOON)["Y"]
-    np.testing.assert_array_equal(got, np.asarray(sent).astype(DataType(datatype).numpy))
-
-
-BAD_VALUES = [
-    ("INT32", [[0.5]], "got an array of float64 for input 'X', expected INT32"),
-    ("BOOL", [[1]], "got an array of int64 for input 'X', expected BOOL"),
-    ("FP32", [[1j]], "got an array of complex128 for input 'X', expected FP32"),
-    ("FP32", [["1.5"]], "got an array of <U3 for input 'X', expected FP32"),
-    ("FP32", [[None]], "got an array of object for input 'X', expected FP32"),
-    ("BF16", [["1.5"]], "got an array of <U3 for input 'X', expected BF16"),
-    ("INT32", [[2**31, 0]], "got values from 0 to 2147483648 for input 'X', which INT32 cannot hold"),
-    ("UINT8", [[-1, 3]], "got values from -1 to 3 for input 'X', which UINT8 cannot hold"),
-    (
-        "INT64",
-        np.array([[2**63]], np.uint64),
-        f"got values from {2**63} to {2**63} for input 'X', which INT64 cannot hold",
-    ),
-    ("BYTES", [[b"a", 5]], "got 5 for input 'X', expected bytes or text"),
-    ("BYTES", [[None]], "got None for input 'X', expected bytes or text"),
-    ("BYTES", np.ones((1, 1)), "got 1.0 for input 'X', expected bytes or text"),
-]
-
-
-@pytest.mark.parametrize(("datatype", "sent", "text"), BAD_VALUES)
-def test_values_that_are_none_of_the_type(manager, datatype, sent, text):
-    runner = identity(manager, datatype)
-    with pytest.raises(yais.InvalidArgument) as caught:
-        runner.infer(X=sent)
-    assert str(caught.value) == text
-
-
-def test_a_list_that_is_no_array(manager):
-    runner = identity(manager, "FP32")
-    with pytest.raises(yais.InvalidArgument, match=r"^input 'X': .*inhomogeneous"):
-        runner.infer(X=[[1.0], [1.0, 2.0]])
-
-
-@pytest.mark.parametrize(
-    "names", [[], ["INPUT0"], ["INPUT0", "INPUT1", "INPUT2"], ["input0", "INPUT1"], ["self", "INPUT0"]]
-)
-def test_wrong_inputs(manager, names):
-    simple = manager.infer_runner("simple")
-    with pytest.raises(yais.InvalidArgument) as caught:
-        simple.infer(**dict.fromkeys(names, ROWS[0]))
-    expected = f"got inputs {sorted(names)} for model 'simple', expected ['INPUT0', 'INPUT1']"
-    assert str(caught.value) == expected
 
 
 def test_what_the_server_refuses(manager):
@@ -280,23 +183,10 @@ def test_timeout(server, of):
         f"127.0.0.1:{server.port}", timeout=0.5 if of == "manager" else SOON
     ) as manager:
         waiting = manager.infer_runner("waiting")
-        if of == "request":
-            future = waiting.infer_with_deadline(0.05, X=[[1.0]])
-        else:
-            future = waiting.infer(X=[[1.0]])
+        late = waiting.infer_with_deadline(0.05, X=[[1.0]]) if of == "request" else waiting.infer(X=[[1.0]])
         with pytest.raises(yais.DeadlineExceeded):
-            future.result(SOON)
+            late.result(SOON)
         empty_the_queue(waiting)
-
-
-def test_who_waits_for_less_than_the_request_takes(manager):
-    waiting = manager.infer_runner("waiting")
-    future = waiting.infer(X=[[1.0]])
-    with pytest.raises(TimeoutError):
-        future.result(0.01)
-    assert future.wait(0.01) is False
-    waiting.infer(X=np.ones((7, 1)))
-    assert future.result(SOON)["Y"].tolist() == [[1.0]]
 
 
 def test_cancel(server, manager):
@@ -309,18 +199,6 @@ def test_cancel(server, manager):
         future.result(SOON)
     eventually(lambda: not server.in_flight)  # the server was told
     empty_the_queue(waiting)
-
-
-def test_what_is_answered_can_no_longer_be_cancelled(manager):
-    future = manager.infer_runner("simple").infer(INPUT0=ROWS[0], INPUT1=ROWS[1])
-    future.result(SOON)
-    assert not future.cancel()
-
-
-def test_callbacks(manager):
-    answers = queue.Queue()
-    manager.infer_runner("simple").infer(INPUT0=ROWS[0], INPUT1=ROWS[1]).add_done_callback(answers.put)
-    assert set(answers.get(timeout=SOON).result(0)) == {"OUTPUT0", "OUTPUT1"}
 
 
 def test_closing_cancels_what_is_in_flight(server):

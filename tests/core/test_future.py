@@ -30,6 +30,7 @@ class Watched(Future[Any]):
     def __init__(self) -> None:
         super().__init__()
         self.blocked = threading.Event()
+        self._sleepers = Waiters(self.blocked)  # appended to under the lock
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]

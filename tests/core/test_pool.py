@@ -236,6 +236,10 @@ def test_a_release_within_the_pool_itself_does_not_deadlock() -> None:
     with pool._lock:
         lease.release()
         assert not waiter.done()
+        # What is free now is for who waits.
+        assert pool.try_acquire() is None
+        with pytest.raises(DeadlineExceeded):
+            pool.acquire(0.0)
     pool._settle()  # As everybody does who has held the lock.
     waiter.lease().release()
 

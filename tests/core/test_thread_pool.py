@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import gc
 import logging
@@ -10,6 +11,7 @@ import sys
 import threading
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +26,7 @@ from yais.errors import ResourceExhausted
 from yais.testing import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SOON = 10.0
 """Seconds after which a wait counts as lost."""
@@ -299,6 +301,73 @@ def test_no_call_is_left_beside_an_idle_thread(max_queue: int | None) -> None:
             assert numbers(pool) == (0, 0, 600, 0)
     finally:
         sys.setswitchinterval(interval)
+
+
+class LateIdle(list[Any]):
+    """Runs something just before a thread is seen as idle."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        super().__init__()
+        self._before = [before]
+
+    def append(self, awake: Any) -> None:
+        if self._before:
+            self._before.pop()()
+        super().append(awake)
+
+
+def test_a_call_that_comes_as_its_thread_goes_idle() -> None:
+    submitted: Future[Future[int]] = Future()
+    with ThreadPool(1, name="late") as pool:
+        gate = Gate(pool, 1)
+        pool._idle = LateIdle(lambda: submitted.set_result(pool.submit(int)))
+        gate.open()
+        assert submitted.result(SOON).result(SOON) == 0
+
+
+def test_closing_as_a_thread_goes_idle() -> None:
+    pool = ThreadPool(1, name="late")
+    gate = Gate(pool, 1)
+    closing = threading.Event()
+
+    def close() -> None:
+        pool.shutdown(wait=False)
+        closing.set()
+
+    pool._idle = LateIdle(close)
+    gate.open()
+    assert closing.wait(SOON)
+    assert pool.close(SOON) is True
+
+
+def test_a_call_that_comes_before_closing_as_a_thread_looks_for_the_last_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hooks: list[Callable[[], None]] = []
+
+    class LateCalls(collections.deque[Any]):
+        def popleft(self) -> Any:
+            try:
+                return super().popleft()
+            except IndexError:
+                if hooks:
+                    hooks.pop()()
+                raise
+
+    submitted: Future[Future[int]] = Future()
+    with monkeypatch.context() as patch:
+        patch.setattr("yais.core.thread_pool.collections", SimpleNamespace(deque=LateCalls))
+        pool = ThreadPool(1, name="late")
+    gate = Gate(pool, 1)
+
+    def submit_and_close() -> None:
+        submitted.set_result(pool.submit(int))
+        pool.shutdown(wait=False)
+
+    hooks.append(submit_and_close)
+    gate.open()
+    assert submitted.result(SOON).result(SOON) == 0
+    assert pool.close(SOON) is True
 
 
 async def test_run_in_executor(pool: ThreadPool) -> None:

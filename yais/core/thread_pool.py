@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
-import functools
 import logging
 import threading
 from dataclasses import dataclass
@@ -91,42 +90,34 @@ class _Worker:
         self.waited = 0
         self.worked = 0
 
-    def perform(self, call: _Call, become_idle: Callable[[], None]) -> bool:
-        """Run a call and complete its future; return whether `become_idle` has been called."""
-        future, fn, args, kwargs, submitted = call
+    def perform(
+        self,
+        future: Future[Any],
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        submitted: int,
+    ) -> None:
         if not future.set_running_or_notify_cancel():
             self.completed += 1
-            return False
-        result, error = None, None
+            return
         started = monotonic()
         try:
             result = fn(*args, **kwargs)
-        except BaseException as raised:
-            error = raised
+        except BaseException as error:
             self.failed += 1
+            self._count(submitted, started)
+            future.set_exception(error)
+            del future  # The error refers to this frame, which must not refer back to the error.
+        else:
+            self._count(submitted, started)
+            future.set_result(result)
+
+    def _count(self, submitted: int, started: int) -> None:
         # Before the future is done, so that who waits for it finds its place in the queue free.
         self.waited += started - submitted
         self.worked += monotonic() - started
         self.completed += 1
-        try:
-            return _complete(future, result, error, become_idle)
-        finally:
-            del error, future, call  # The error refers to this frame, which must not refer back to the error.
-
-
-def _complete(
-    future: Future[Any], result: Any, error: BaseException | None, become_idle: Callable[[], None]
-) -> bool:
-    # Who waits for the result may submit the next call at once, and should find this thread idle: another
-    # one would have to be woken. But not while there are callbacks to run here; under the lock none is added.
-    with future._lock:
-        idle = not future._done_callbacks
-        if idle:
-            become_idle()
-            future._complete(result, error)
-    if not idle:
-        future._complete(result, error)
-    return idle
 
 
 class ThreadPool(concurrent.futures.ThreadPoolExecutor):
@@ -230,7 +221,8 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
                 raise ResourceExhausted(f"{self!r}: no more calls may wait")
             self._submitted += 1
             self._calls.append(call)
-        self._wake_one()
+        if self._idle:
+            self._wake_one()
         return future
 
     def shutdown(
@@ -309,26 +301,23 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
     def _work(self, worker: _Worker, suffix: str) -> None:
         name_thread(self.name, suffix)
         calls = self._calls
-        become_idle = functools.partial(self._idle.append, worker.awake)
         while True:
             try:
                 call = calls.popleft()
             except IndexError:
-                if self._closed and not calls:  # Looked at once more: nothing comes to a closed pool.
+                if not self._closed:
+                    self._rest(worker)
+                elif not calls:  # Looked at once more: nothing comes to a closed pool.
                     return
-                become_idle()
-                self._rest(worker)
                 continue
-            idle = False
             try:
-                idle = worker.perform(call, become_idle)
+                worker.perform(*call)
             except BaseException:
-                _logger.exception("%r: a callback of a future raised", self)
+                _logger.exception("%r: a call's future was completed by somebody else", self)
             del call  # An idle thread keeps nothing alive.
-            if idle:
-                self._rest(worker)
 
     def _rest(self, worker: _Worker) -> None:
+        self._idle.append(worker.awake)
         # Who submits first queues the call and then looks for somebody idle; here it is the other way
         # round, so that one of the two sees the other.
         if self._calls or self._closed:

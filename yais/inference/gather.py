@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
 from yais.inference.job import Job
+from yais.inference.request import TensorData
 from yais.memory.arena import Arena
 
 __all__ = ["gather", "staging_size", "views"]
@@ -46,12 +48,12 @@ def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> l
         if not spec.datatype.size:
             gathered.append(np.concatenate([_view(spec, job, index) for job in jobs]))
             continue
-        parts = [job.request.data[job.layout.order[index]] for job in jobs]
+        parts = [_bytes(job.request.data[job.layout.order[index]]) for job in jobs]
         piece = arena.take(sum(map(len, parts)))
         offset = 0
         for part in parts:
             end = offset + len(part)
-            piece[offset:end] = part  # type: ignore[assignment]
+            piece[offset:end] = part
             offset = end
         shape = (size, *jobs[0].layout.shapes[index][1:])
         gathered.append(np.frombuffer(piece, spec.datatype.numpy).reshape(shape))
@@ -61,6 +63,15 @@ def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> l
 def _view(spec: TensorSpec, job: Job, index: int) -> Array:
     data = job.request.data[job.layout.order[index]]
     shape = job.layout.shapes[index]
+    if type(data) is np.ndarray and spec.datatype.size:
+        return data
     if not spec.datatype.size:
         return np.asarray(data, np.object_).reshape(shape)
     return np.frombuffer(data, spec.datatype.numpy).reshape(shape)
+
+
+def _bytes(data: TensorData) -> bytes | memoryview:
+    if type(data) is np.ndarray:
+        flat: Any = data.reshape(-1).view(np.uint8)
+        return memoryview(flat)
+    return data  # type: ignore[return-value]

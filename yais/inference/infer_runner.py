@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from yais.core.arrays import prepared, presented
 from yais.core.clock import Deadline
 from yais.core.future import Future
-from yais.core.tensor import DataType, TensorSpec
+from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
 from yais.errors import DeadlineExceeded, InvalidArgument
@@ -131,11 +129,12 @@ class InferRunner(AbstractInferRunner[InferResponse]):
         shapes = tuple([array.shape for array in arrays_made])
         return InferRequest(
             self._specs(shapes),
-            [_contents(array) for array in arrays_made],
+            arrays_made,
             deadline=deadline,
             # The names and types are the model's, so the shapes say all there is to say of the form.
             signature=shapes,
             respond=respond,
+            arrays=True,
             lane=bindings.rewind() if bindings is not None else None,
         )
 
@@ -151,28 +150,10 @@ class InferRunner(AbstractInferRunner[InferResponse]):
         return specs
 
     def _arrays(self, answer: InferResponse) -> dict[str, Array]:
-        return {
-            spec.name: _array(spec, data) for spec, data in zip(answer.form.outputs, answer.data, strict=True)
-        }
+        outputs = zip(answer.form.outputs, answer.data, strict=True)
+        return {spec.name: presented(cast("Array", data), spec.datatype) for spec, data in outputs}
 
 
 def _with_batch(signature: Signature, specs: tuple[TensorSpec, ...]) -> dict[str, TensorSpec]:
     batch = (-1,) if signature.max_batch else ()
     return {spec.name: TensorSpec(spec.name, spec.datatype, (*batch, *spec.shape)) for spec in specs}
-
-
-def _contents(array: Array) -> memoryview | Array:
-    if array.dtype.hasobject:
-        return array.reshape(-1)
-    if not array.size:
-        return memoryview(b"")
-    try:
-        return memoryview(array).cast("B")  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # of a type that the buffer protocol does not know
-        raise InvalidArgument(f"got an array of {array.dtype}, expected a plain one") from None
-
-
-def _array(spec: TensorSpec, data: memoryview | Array) -> Array:
-    if spec.datatype is DataType.BYTES:
-        return np.asarray(data, np.object_).reshape(spec.shape)
-    return presented(np.frombuffer(data, spec.datatype.numpy).reshape(spec.shape), spec.datatype)

@@ -10,6 +10,8 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from yais.core.tensor import TensorSpec
 from yais.errors import InvalidArgument
 from yais.inference.profile import Profile
@@ -113,7 +115,10 @@ class Signature:
     def check_sizes(self, layout: Layout, inputs: Sequence[TensorSpec], data: Sequence[TensorData]) -> None:
         """Check that contents have the sizes that a layout says. Raises InvalidArgument."""
         for spec, expected, contents in zip(inputs, layout.sizes, data, strict=True):
-            got = len(contents)
+            if type(contents) is np.ndarray:
+                got = contents.nbytes if spec.datatype.size else contents.size
+            else:
+                got = len(contents)
             if got == expected:
                 continue
             if spec.datatype.size:

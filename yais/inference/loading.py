@@ -38,11 +38,11 @@ def load_engine(
             "got inputs or outputs for a model file, which says itself what it takes and gives"
         )
     if isinstance(model, str | Path):
-        path = Path(model)
-        if path.suffix in {".plan", ".engine"}:
-            raise InvalidArgument(f"got {path}: TensorRT plans are not supported yet")
-        if not path.is_file():
-            raise InvalidArgument(f"got model {path}, expected a file, an engine or a callable")
+        model = Path(model)
+        if model.suffix in {".plan", ".engine"}:
+            raise InvalidArgument(f"got {model}: TensorRT plans are not supported yet")
+        if not model.is_file():
+            raise InvalidArgument(f"got model {model}, expected a file, an engine or a callable")
     elif not isinstance(model, bytes):
         raise InvalidArgument(
             f"got a model of {type(model).__name__}, expected a file, an engine or a callable"

@@ -14,7 +14,8 @@ from yais.lane import Lane
 __all__ = ["InferRequest", "InferResponse", "Respond", "ResponseForm", "TensorData"]
 
 TensorData = bytes | memoryview | Array
-"""Contents of a tensor: row-major little-endian bytes, or for BYTES a flat array of `bytes` objects."""
+"""Contents of a tensor: row-major little-endian bytes, or for BYTES a flat array of `bytes` objects; or a
+C-contiguous array of the tensor's shape and type."""
 
 
 Respond = Callable[["InferResponse"], bool]
@@ -41,6 +42,8 @@ class InferRequest:
         After it nobody waits for the answer.
     received
         When the request came in: ns of `monotonic`.
+    arrays
+        Whether the contents of the response are to be arrays, too.
     waited
         How much of the time since then it waited for its RPC's context, ns.
     signature
@@ -63,6 +66,7 @@ class InferRequest:
     respond: Respond | None = None
     lane: Lane | None = None
     waited: int = 0
+    arrays: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +97,8 @@ class InferResponse:
     id
         The request's.
     data
-        The contents of each output: row-major little-endian bytes, or for BYTES an array of `bytes`.
+        The contents of each output: row-major little-endian bytes, or for BYTES an array of `bytes`; arrays of the
+        outputs' shapes if that was asked for.
     """
 
     form: ResponseForm

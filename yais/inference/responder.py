@@ -68,17 +68,21 @@ class Responder:
     def responses(self, jobs: Sequence[Job], outputs: Sequence[Array]) -> list[InferResponse]:
         """Return the response to each request of a batch: views of its checked outputs."""
         batching = bool(self._signature.max_batch)
-        shapes = tuple(array.shape[1:] if batching else array.shape for array in outputs)
-        contents = [_contents(array) for array in outputs]
-        rows = [
-            len(view) // array.shape[0] if batching else len(view)
-            for view, array in zip(contents, outputs, strict=True)
-        ]
+        shapes = tuple([array.shape[1:] if batching else array.shape for array in outputs])
+        contents: list[memoryview | Array] | None = None  # as bytes, if anybody wants them
         responses = []
         offset = 0
         for job in jobs:
-            end = offset + (job.size if batching else 1)
-            data = [contents[index][offset * rows[index] : end * rows[index]] for index in job.layout.outputs]
+            end = offset + job.size
+            data: list[memoryview | Array]
+            if job.request.arrays:
+                data = [outputs[index][offset:end] if batching else outputs[index] for index in job.layout.outputs]
+            else:
+                contents = contents or [_contents(array) for array in outputs]
+                data = [
+                    _slice(contents[index], outputs[index], offset, end) if batching else contents[index]
+                    for index in job.layout.outputs
+                ]
             responses.append(InferResponse(self._form(job, shapes), job.request.id, data))
             offset = end
         return responses
@@ -98,6 +102,11 @@ class Responder:
             specs = tuple(TensorSpec(spec.name, spec.datatype, (*batch, *shape)) for spec, shape in outputs)
             form = self._forms[key] = ResponseForm(self._signature.name, self._version, specs)
         return form
+
+
+def _slice(contents: memoryview | Array, array: Array, offset: int, end: int) -> memoryview | Array:
+    row = len(contents) // array.shape[0]
+    return contents[offset * row : end * row]
 
 
 def _contents(array: Array) -> memoryview | Array:

@@ -143,6 +143,7 @@ class _Run:
         "_record",
         "_runner",
         "_size",
+        "_threads",
         "_token",
     )
 
@@ -157,7 +158,8 @@ class _Run:
     ) -> None:
         self._runner = runner
         self._batch = batch
-        self._lane = lane
+        self._lane: Lease[Lane] | None = lane
+        self._threads = lane.item.threads
         self._executed = executed
         self._answered = answered
         self._jobs: list[Job] = []
@@ -175,7 +177,7 @@ class _Run:
         self.pre()
         if not self._jobs:  # all were cancelled
             self._executed()
-            self._lane.release()
+            self._free_lane()
             self._answered()
             return
         tokens = self._runner.tokens
@@ -184,7 +186,7 @@ class _Run:
             _hand_on(execute, self.go, token)
             return
         wanted = monotonic()
-        threads = self._lane.item.threads["execute"]
+        threads = self._threads["execute"]
 
         def lent(future: Future[Lease[Token]]) -> None:
             self._record.token_wait = monotonic() - wanted
@@ -195,15 +197,13 @@ class _Run:
     def go(self, token: Lease[Token]) -> None:
         """Run the second stage here, and the third on its own threads if it is worth it."""
         short = self._runner.pace.short(self._size)
-        threads = self._lane.item.threads
         self.execute(token)
-        _hand_on(None if short else threads.get("post"), self.post)
+        _hand_on(None if short else self._threads.get("post"), self.post)
 
     # --- The stages -----------------------------------------------------------------------------------
 
     def pre(self) -> None:
-        # From here on the jobs can no longer be cancelled.
-        self._jobs = [job for job in self._batch.items if job.future.set_running_or_notify_cancel()]
+        self._jobs = [job for job in self._batch.items if not job.future.done()]
         self._size = sum([job.size for job in self._jobs])
         self._record.input_start = monotonic()
         try:
@@ -216,6 +216,8 @@ class _Run:
         self._token = token
         runner, record = self._runner, self._record
         try:
+            if not self._claim():
+                self._jobs, self._execution = [], None
             if self._execution is not None:
                 self._launch(self._execution, token.item)
         except BaseException as error:
@@ -226,7 +228,7 @@ class _Run:
             runner.pace.observe(self._size, record.infer_end - record.infer_start)
         if self._outputs is not None or self._execution is None:
             self._free_engine()
-            self._lane.release()  # outputs are in memory of their own
+            self._free_lane()  # outputs are in memory of their own
 
     def post(self) -> None:
         try:
@@ -239,13 +241,24 @@ class _Run:
         finally:
             self._execution = None
             self._free_engine()
-            self._lane.release()
+            self._free_lane()
             self._answered()
 
     # --- Their parts ----------------------------------------------------------------------------------
 
+    def _claim(self) -> bool:
+        """Take the jobs, which can no longer be cancelled then; return whether anybody wants an answer.
+
+        Those cancelled since `pre` stay where they are in the batch, and nobody is answered.
+        """
+        wanted = False
+        for job in self._jobs:
+            if job.future.set_running_or_notify_cancel():
+                wanted = True
+        return wanted
+
     def _begin(self, jobs: list[Job]) -> Execution:
-        runner, lane = self._runner, self._lane.item
+        runner, lane = self._runner, self._held_lane()
         inputs = runner.signature.inputs
         if len(jobs) == 1:
             return runner.begin(views(inputs, jobs[0]), lane)
@@ -289,7 +302,8 @@ class _Run:
         # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
         runner.record(self._record.of(jobs))
         for job, response in zip(jobs, responses, strict=True):
-            job.future.set_result(response)
+            if not job.future.cancelled():
+                job.future.set_result(response)
         self._jobs = []
 
     def _stream(self, engine: DecoupledEngine, execution: HostExecution) -> None:
@@ -309,12 +323,22 @@ class _Run:
         job.future.set_result(runner.responder.nothing(job))
         self._jobs, self._execution = [], None
 
+    def _held_lane(self) -> Lane:
+        assert self._lane is not None
+        return self._lane.item
+
     def _free_engine(self) -> None:
         """Give token and instance back, once."""
         token, self._token = self._token, None
         if token is not None:
             token.release()
             self._executed()
+
+    def _free_lane(self) -> None:
+        """Give the lane back, once."""
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.release()
 
     def _split(self, error: BaseException) -> None:
         """Run the requests of a failed batch one by one; a single one has failed for good."""
@@ -325,11 +349,13 @@ class _Run:
                 self._fail(job, error)
             return
         for job in jobs:
-            self._jobs, self._size = [job], job.size
+            if job.future.cancelled():
+                continue
+            self._jobs, self._size, self._outputs = [job], job.size, None
             self._record = BatchRecord(CloseReason.IDLE)
             self._record.input_start = monotonic()
             try:
-                self._lane.item.staging.reset()  # the batch's; a job that brought its lane along is alone
+                self._held_lane().staging.reset()  # the batch's; a job that brought its lane along is alone
                 execution = self._begin([job])
                 self._launch(execution, self._token.item)
                 if self._outputs is None:

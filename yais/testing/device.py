@@ -29,7 +29,7 @@ T = TypeVar("T")
 _SECONDS = 30.0  # after which a wait counts as lost
 
 Phase = Literal["begin", "copy_in", "launch", "kernel", "wait", "copy_out", "outputs"]
-"""What an execution goes through. Copies and the kernel are work of the stream, the others calls of the host."""
+"""What an execution goes through. Copies and the kernel are work of the stream, the others calls."""
 
 _PHASES: tuple[Phase, ...] = ("begin", "copy_in", "launch", "kernel", "wait", "copy_out", "outputs")
 
@@ -37,9 +37,9 @@ _numbers = itertools.count(1)  # of executions, on all engines
 
 
 class FakeDevice:
-    """The device of lanes (`yais.lane.Device`): each stream is a thread that does its work in order. Thread-safe.
+    """The device of lanes (`yais.lane.Device`): each stream is a thread that does its work in order.
 
-    A context manager, whose end closes it.
+    Thread-safe. A context manager, whose end closes it.
 
     Parameters
     ----------
@@ -119,15 +119,17 @@ class FakePhase:
 class FakeDeviceEngine:
     """A `yais.engines.engine.DeviceEngine` that computes with a function on a `FakeDevice`. Thread-safe.
 
-    An execution copies its inputs to the device memory of the lane, computes there, and copies the outputs to the
-    lane's staging memory. It raises RuntimeError if another one uses its activation memory at the same time.
+    An execution copies its inputs to the device memory of the lane, computes there, and copies the outputs to
+    the lane's staging memory. It raises RuntimeError if another one uses its activation memory at the same
+    time.
 
     Parameters
     ----------
     inputs, outputs, function
         As of `FakeEngine`.
     scratch_size, device_size
-        Bytes of activation memory and of device memory of an execution. Inputs that do not fit raise MemoryError.
+        Bytes of activation memory and of device memory of an execution. Inputs that do not fit raise
+        MemoryError.
 
     Attributes
     ----------
