@@ -1,6 +1,6 @@
-"""Compare the costs of the shared resources (pools, threads, memory) with those of the nearest other thing.
+"""Compare the costs of the shared resources (pools, threads, memory, runners) with those of the nearest other.
 
-A table goes to stdout as markdown, progress to stderr. The cases are in benchmarks/resources_cases.py.
+A table goes to stdout as markdown, progress to stderr. The cases are in resources_cases.py and resources_infer.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import MISSING, machine, table
 from benchmarks.resources_cases import CASES, Case, Goal, Work
+from benchmarks.resources_infer import INFER_CASES
+
+ALL_CASES = [*CASES, *INFER_CASES]
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,11 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name contains this")
     parser.add_argument("--json", type=Path, help="write every measurement to this file")
     options = parser.parse_args()
-    cases = [case for case in CASES if options.only in case.name]
+    cases = [case for case in ALL_CASES if options.only in case.name]
     if not cases:
-        parser.error(f"got --only {options.only!r}, expected a part of: {', '.join(c.name for c in CASES)}")
+        parser.error(
+            f"got --only {options.only!r}, expected a part of: {', '.join(c.name for c in ALL_CASES)}"
+        )
     command = shlex.join(["python", "benchmarks/resources.py", *sys.argv[1:]])
     try:
         results = run(cases, options.rounds, options.seconds)

@@ -1,4 +1,4 @@
-"""What benchmarks/resources.py measures: each case is one piece of work, done by yais and by another."""
+"""What resources.py measures: each case is one piece of work, done by yais and by another."""
 
 from __future__ import annotations
 
@@ -310,4 +310,4 @@ CASES: list[Case] = [
     Case("RingArena.allocate(4 KiB), close", _ring_arena, _host_memory, "HostMemoryResource.allocate, close"),
     Case("Buffer.array(float32, (32, 32))", _buffer_views, _numpy_views, "numpy.frombuffer, reshape"),
 ]
-"""All that is measured, in the order of the table."""
+"""Those of pools, threads and memory, in the order of the table."""

@@ -13,7 +13,7 @@ from yais.core.clock import Deadline
 from yais.core.future import Future
 from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
-from yais.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from yais.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
 
 __all__ = ["AbstractInferRunner", "Array", "InferFuture", "Post", "Pre", "merged"]
 
@@ -133,8 +133,8 @@ class AbstractInferRunner(ABC, Generic[Answer]):
         Parameters
         ----------
         inputs, arrays
-            An array for each input, by name, or what numpy makes one of, or anything that speaks DLPack. Of the
-            model's type, or one that converts to it without loss of kind; of whole numbers any type that
+            An array for each input, by name, or what numpy makes one of, or anything that speaks DLPack. Of
+            the model's type, or one that converts to it without loss of kind; of whole numbers any type that
             they fit. The batch is the first dimension. What is an array of the right type already is not
             copied: do not change it until the future is done.
 
@@ -178,7 +178,10 @@ class AbstractInferRunner(ABC, Generic[Answer]):
 
     def _prepared(self, future: InferFuture, deadline: Deadline, prepared: Future[Mapping[str, Any]]) -> None:
         try:
-            answer = self._submit(prepared.result(0), deadline)
+            inputs = prepared.result(0)
+            if not isinstance(inputs, Mapping):
+                raise InvalidArgument(f"got a {type(inputs).__name__} from pre, expected a mapping of inputs")
+            answer = self._submit(inputs, deadline)
         except BaseException as error:
             future.fail(error)
         else:

@@ -48,7 +48,7 @@ class Placement:
 
 
 def placements(topology: Topology) -> list[Placement]:
-    """Return where lanes sit on a machine: one place for each GPU, else one for each node with usable CPUs."""
+    """Return where lanes sit on a machine: a place for each GPU, else one for each node with usable CPUs."""
     if topology.gpus:
         return [
             Placement(f"gpu{gpu.index}", topology.nearest_node(gpu), gpu.cpus, gpu) for gpu in topology.gpus
@@ -181,7 +181,7 @@ class Lanes:
         leases = []
         try:
             for _ in self._lanes:
-                leases.append(self.pool.acquire(deadline.remaining() or 0.0))
+                leases.append(self.pool.acquire(deadline.remaining() or 0.0))  # noqa: PERF401 - may fail
             for lease in leases:
                 self._grow(lease.item, staging, device)
         finally:

@@ -60,7 +60,7 @@ def test_what_is_right_is_not_copied(datatype: DataType) -> None:
         lambda array: array[:, ::2],
         lambda array: array.astype(array.dtype.newbyteorder()),
         lambda array: array.tolist(),
-        lambda array: Dlpack(array),
+        Dlpack,
         lambda array: array.view(np.ma.MaskedArray),
     ],
     ids=["transposed", "strided", "swapped", "list", "dlpack", "subclass"],
@@ -174,4 +174,4 @@ def test_inputs_are_put_in_order() -> None:
 def test_inputs_are_those_of_the_model(names: list[str]) -> None:
     specs = {"a": spec(DataType.FP32), "b": spec(DataType.INT8)}
     with pytest.raises(InvalidArgument, match=r"model 'M', expected \['a', 'b'\]"):
-        prepared(dict.fromkeys(names, [1]), specs, "M")
+        prepared({key: [1] for key in names}, specs, "M")

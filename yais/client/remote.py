@@ -32,9 +32,9 @@ class RemoteInferenceManager:
     Parameters
     ----------
     addresses
-        "host:port", or a sequence of numeric addresses of servers with the same models, which are asked in turn.
-        Servers that cannot be reached are left out while others can. A name that stands for several addresses
-        is one for all of them with `balancing="round_robin"`.
+        "host:port", or a sequence of numeric addresses of servers with the same models, which are asked in
+        turn. Servers that cannot be reached are left out while others can. A name that stands for several
+        addresses is one for all of them with `balancing="round_robin"`.
     timeout
         Seconds any call may take, unless `infer_with_deadline` says otherwise.
     tls, retry, balancing, health_service, channels

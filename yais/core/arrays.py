@@ -40,8 +40,8 @@ def converted(value: Any, spec: TensorSpec) -> Array:
     Parameters
     ----------
     value
-        An array, what numpy makes one of, or anything that exports its memory by DLPack. Of the tensor's type,
-        or of one that converts to it without loss of kind; of whole numbers any type that they fit.
+        An array, what numpy makes one of, or anything that exports its memory by DLPack. Of the tensor's
+        type, or of one that converts to it without loss of kind; of whole numbers any type that they fit.
 
     Raises
     ------

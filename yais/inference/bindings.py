@@ -23,10 +23,10 @@ __all__ = ["Bindings"]
 
 
 class Bindings(Mapping[str, Array]):
-    """Arrays over the staging memory of a lane, to be filled in place: what is written there is not copied again.
+    """Arrays over the staging memory of a lane, to be filled in place: what is written is not copied again.
 
-    A context manager, whose end gives the lane back, once a request that is under way is answered. May be used
-    for one request after another, not for two at once. Not thread-safe.
+    A context manager, whose end gives the lane back, once a request that is under way is answered. May be
+    used for one request after another, not for two at once. Not thread-safe.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ class Bindings(Mapping[str, Array]):
         self._signature = signature
         if not 1 <= batch <= max(1, signature.max_batch):
             raise InvalidArgument(
-                f"got a batch of {batch} for model '{signature.name}', expected 1 to {max(1, signature.max_batch)}"
+                f"got a batch of {batch} for model '{signature.name}', expected 1 to "
+                f"{max(1, signature.max_batch)}"
             )
         leading = (batch,) if signature.max_batch else ()
         specs = [
@@ -103,7 +104,7 @@ class Bindings(Mapping[str, Array]):
         answer.add_done_callback(self._on_answer)
 
     def bind(self, name: str, array: Any) -> None:
-        """Use the caller's own memory for an input, instead of the lane's. It is not copied, if it is an array.
+        """Use the caller's own memory for an input, instead of the lane's. An array is not copied.
 
         Raises
         ------
@@ -116,7 +117,7 @@ class Bindings(Mapping[str, Array]):
         self._arrays[name] = converted(array, spec)
 
     def release(self) -> None:
-        """Give the lane back, once nothing is asked any more. The arrays must not be touched again. Idempotent."""
+        """Give the lane back, once nothing is asked any more; the arrays are not to be used. Idempotent."""
         with self._lock:
             self._released = True
             unused = not self._asked

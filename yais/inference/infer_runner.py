@@ -13,7 +13,7 @@ from yais.core.future import Future
 from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
-from yais.errors import DeadlineExceeded, InvalidArgument
+from yais.errors import DeadlineExceeded
 from yais.infer_runner import AbstractInferRunner, Array, InferFuture, Post, Pre, merged
 from yais.inference.bindings import Bindings
 from yais.inference.layout import Signature
@@ -64,8 +64,8 @@ class InferRunner(AbstractInferRunner[InferResponse]):
     ) -> Bindings:
         """Take a lane, and return arrays in its staging memory for the inputs of a request.
 
-        Fill them and give them to `infer`. The lane is taken until `Bindings.release`, so there are as many as
-        the manager's `max_copy_concurrency`.
+        Fill them and give them to `infer`. The lane is taken until `Bindings.release`, so there are as many
+        as the manager's `max_copy_concurrency`.
 
         Parameters
         ----------
@@ -93,11 +93,11 @@ class InferRunner(AbstractInferRunner[InferResponse]):
     def stream(self, inputs: Mapping[str, Any] | None = None, /, **arrays: Any) -> ResponseStream:
         """Ask a decoupled model, which answers any number of times; see `infer` for the inputs.
 
-        The stream is an iterator, plain and asynchronous, of dicts of arrays. Close it, or leave it as a context
-        manager, when no more are wanted. Other models give one response.
+        The stream is an iterator, plain and asynchronous, of dicts of arrays. Close it, or leave it as a
+        context manager, when no more are wanted. Other models give one response.
         """
         stream = ResponseStream(self._arrays)
-        stream.follow(self._submit(merged(inputs, arrays), Deadline(), stream.put))
+        stream.follow(self._submit(merged(inputs, arrays), Deadline(), stream.respond))
         return stream
 
     def _infer(self, arrays: Mapping[str, Any], deadline: Deadline) -> InferFuture:

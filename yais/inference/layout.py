@@ -173,7 +173,8 @@ class Signature:
         if profile is not None and not profile.allows(item):
             raise InvalidArgument(
                 f"unexpected shape for input '{got.name}' for model '{self.name}'. Expected from "
-                f"{_shape(profile.smallest)} to {_shape(profile.largest)} as in its profile, got {_shape(item)}"
+                f"{_shape(profile.smallest)} to {_shape(profile.largest)} as in its profile, "
+                f"got {_shape(item)}"
             )
         # Counted without dimensions of no size, as numpy counts: no array could have such a shape.
         if math.prod(size or 1 for size in got.shape) * got.datatype.numpy.itemsize > _MAX_BYTES:

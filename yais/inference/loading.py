@@ -68,8 +68,8 @@ def signature_of(
         max_batch_size = DEFAULT_MAX_BATCH if can_batch else 0
     if max_batch_size < 0 or (max_batch_size and not can_batch):
         raise InvalidArgument(
-            f"got max_batch_size={max_batch_size} for model '{name}', expected 0 or more, and more than 0 only "
-            f"where the first dimension of every tensor is -1; it has {', '.join(map(str, tensors))}"
+            f"got max_batch_size={max_batch_size} for model '{name}', expected 0 or more, and more than 0 "
+            f"only where the first dimension of every tensor is -1; it has {', '.join(map(str, tensors))}"
         )
     first = 1 if max_batch_size else 0
     inputs = tuple(TensorSpec(spec.name, spec.datatype, spec.shape[first:]) for spec in engine.inputs)
@@ -83,8 +83,8 @@ def signature_of(
             or not _agree(spec.shape, profile.smallest)
         ):
             raise InvalidArgument(
-                f"got a profile of {list(profile.largest)} for '{tensor}' of model '{name}', expected one of an "
-                f"input, without the batch: {', '.join(map(str, inputs))}"
+                f"got a profile of {list(profile.largest)} for '{tensor}' of model '{name}', expected one of "
+                f"an input, without the batch: {', '.join(map(str, inputs))}"
             )
     return Signature(name, inputs, outputs, max_batch_size, dict(profiles))
 

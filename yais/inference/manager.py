@@ -62,11 +62,12 @@ class _Registered:
 
 
 class InferenceManager:
-    """Runs models on a bounded number of threads, buffers and execution tokens. Thread-safe; a context manager.
+    """Runs models on so many threads, buffers and execution tokens. Thread-safe; a context manager.
 
     Register models, `allocate`, then ask for runners. The counts are the policy: `max_exec_concurrency`
     executions at once whatever the model, each model's own `concurrency` below that, and
-    `max_copy_concurrency` requests whose data is in staging memory. What waits for one of them waits in order.
+    `max_copy_concurrency` requests whose data is in staging memory. What waits for one of them waits in
+    order.
 
     Parameters
     ----------
@@ -76,11 +77,11 @@ class InferenceManager:
         Lanes (the original's buffers); by default twice the tokens, so that data is copied while other data
         is computed.
     pre_threads, execute_threads, post_threads
-        Threads for gathering inputs and `pre` callables, for executing, and for handing out outputs and `post`
-        callables; on each place. By default 1, one for each token, and 3.
+        Threads for gathering inputs and `pre` callables, for executing, and for handing out outputs and
+        `post` callables; on each place. By default 1, one for each token, and 3.
     places
-        Where lanes sit: `yais.lane.placements(Topology.read())` gives one for each NUMA node or GPU. By default
-        one place, anywhere.
+        Where lanes sit: `yais.lane.placements(Topology.read())` gives one for each NUMA node or GPU. By
+        default one place, anywhere.
     memory
         Where staging memory comes from; by default host memory on the node of each place.
     device, scratch
@@ -117,13 +118,12 @@ class InferenceManager:
             2 * max_exec_concurrency if max_copy_concurrency is None else max_copy_concurrency
         )
         execute_threads = max_exec_concurrency if execute_threads is None else execute_threads
-        if (
-            min(max_exec_concurrency, self.max_copy_concurrency, pre_threads, execute_threads, post_threads)
-            < 1
-        ):
+        threads = (pre_threads, execute_threads, post_threads)
+        if min(max_exec_concurrency, self.max_copy_concurrency, *threads) < 1:
             raise ValueError(
-                f"got max_exec_concurrency={max_exec_concurrency}, max_copy_concurrency={max_copy_concurrency}, "
-                f"{pre_threads}, {execute_threads} and {post_threads} threads, expected at least 1 of each"
+                f"got max_exec_concurrency={max_exec_concurrency}, "
+                f"max_copy_concurrency={max_copy_concurrency} and {threads} threads, "
+                "expected at least 1 of each"
             )
         self._lanes = Lanes(
             "infer",
@@ -229,8 +229,8 @@ class InferenceManager:
     def allocate(self, timeout: float = 60.0) -> CapacityPlan:
         """Allocate memory for all models registered so far, and make them ready; log the plan and return it.
 
-        May be called again after further registrations: what is in use already ends undisturbed, and is waited
-        for up to `timeout` seconds.
+        May be called again after further registrations: what is in use already ends undisturbed, and is
+        waited for up to `timeout` seconds.
 
         Raises
         ------
@@ -332,8 +332,8 @@ class InferenceManager:
         port
             0 takes a free one.
         block
-            Whether to return when the server has stopped; only on the main thread. If not, a server is returned
-            that runs: it has a `port`, and `stop` drains it.
+            Whether to return when the server has stopped; only on the main thread. If not, a server is
+            returned that runs: it has a `port`, and `stop` drains it.
         metrics_port
             Where to offer metrics for Prometheus; by default not at all.
 
@@ -351,7 +351,7 @@ class InferenceManager:
         return server
 
     def close(self, timeout: float = 30.0) -> bool:
-        """Unregister every model, end the threads, free the memory; return whether all ended in time. Idempotent."""
+        """Unregister all models, end the threads, free the memory; return whether all ended. Idempotent."""
         deadline = Deadline.after(timeout)
         with self._lock:
             self._closed = True
@@ -448,8 +448,8 @@ class InferenceManager:
             return f"model '{name}' has no memory yet: call allocate()"
         return (
             f"model '{name}' needs {staging_bytes([plan])} bytes of staging, {plan.device} of device and "
-            f"{plan.scratch} of activation memory, and there are {self._reserved}, {self._reserved_device} and "
-            f"{self._tokens.scratch_size}: call update_resources()"
+            f"{plan.scratch} of activation memory, and there are {self._reserved}, {self._reserved_device} "
+            f"and {self._tokens.scratch_size}: call update_resources()"
         )
 
     def _pool(self, stage: str) -> ThreadPool:

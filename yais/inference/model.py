@@ -128,8 +128,8 @@ class Model:
         try:
             if self._runner.decoupled and request.respond is None:
                 raise Unimplemented(
-                    f"model '{self.name}' has a decoupled transaction policy: it answers a request any number "
-                    "of times, so ask it for a stream"
+                    f"model '{self.name}' has a decoupled transaction policy: it answers a request any "
+                    "number of times, so ask it for a stream"
                 )
             layout = self._layout(request)
             self.signature.check_sizes(layout, request.inputs, request.data)
@@ -150,8 +150,8 @@ class Model:
     def warm_up(self) -> None:
         """Run the engine on zeros, so that the first request does not pay for what is done once.
 
-        Also tells the scheduler how long a batch takes. Dimensions of any size are as usual in the profile, or 1. What the
-        engine raises is let through.
+        Also tells the scheduler how long a batch takes. Dimensions of any size are as usual in the profile,
+        or 1. What the engine raises is let through.
         """
         inputs = []
         for spec in self.signature.inputs:

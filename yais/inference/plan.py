@@ -81,13 +81,7 @@ class CapacityPlan:
             f"Creating {self.lanes} lanes (buffers), each with {_text(self.staging)} of host staging memory"
             + (f" and {_text(self.device)} of device memory" if self.device else ""),
         ]
-        for model in self.models:
-            lines.append(
-                f"  {model.name}: {model.concurrency} at once, batches of up to {model.batch}, "
-                f"{_text(model.staging)} of tensors"
-                + (f", {_text(model.scratch)} of activations" if model.scratch else "")
-                + (f"; any size: {', '.join(model.open)}" if model.open else "")
-            )
+        lines += [_line(model) for model in self.models]
         lines.append(f"Total host memory: {_text(self.host_total)}")
         if self.device_total:
             lines.append(f"Total device memory: {_text(self.device_total)}")
@@ -122,6 +116,18 @@ def _largest(spec: TensorSpec, signature: Signature) -> TensorSpec:
     shape = profile.largest if profile else tuple(1 if size < 0 else size for size in spec.shape)
     batch = (signature.max_batch,) if signature.max_batch else ()
     return TensorSpec(spec.name, spec.datatype, (*batch, *shape))
+
+
+def _line(model: ModelPlan) -> str:
+    line = (
+        f"  {model.name}: {model.concurrency} at once, batches of up to {model.batch}, "
+        f"{_text(model.staging)} of tensors"
+    )
+    if model.scratch:
+        line += f", {_text(model.scratch)} of activations"
+    if model.open:
+        line += f"; any size: {', '.join(model.open)}"
+    return line
 
 
 def _text(count: int) -> str:

@@ -34,8 +34,8 @@ class Profile:
             object.__setattr__(self, "usual", self.largest)
         if not self.allows(self.usual) or not self.allows(self.smallest):
             raise ValueError(
-                f"got a profile from {list(self.smallest)} to {list(self.largest)}, usually {list(self.usual)}; "
-                "expected shapes of one rank, each dimension within the bounds"
+                f"got a profile from {list(self.smallest)} to {list(self.largest)}, usually "
+                f"{list(self.usual)}; expected shapes of one rank, each dimension within the bounds"
             )
 
     def allows(self, shape: Sequence[int]) -> bool:

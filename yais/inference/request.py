@@ -97,8 +97,8 @@ class InferResponse:
     id
         The request's.
     data
-        The contents of each output: row-major little-endian bytes, or for BYTES an array of `bytes`; arrays of the
-        outputs' shapes if that was asked for.
+        The contents of each output: row-major little-endian bytes, or for BYTES an array of `bytes`; arrays
+        of the outputs' shapes if that was asked for.
     """
 
     form: ResponseForm

@@ -76,7 +76,9 @@ class Responder:
             end = offset + job.size
             data: list[memoryview | Array]
             if job.request.arrays:
-                data = [outputs[index][offset:end] if batching else outputs[index] for index in job.layout.outputs]
+                data = [
+                    outputs[index][offset:end] if batching else outputs[index] for index in job.layout.outputs
+                ]
             else:
                 contents = contents or [_contents(array) for array in outputs]
                 data = [

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from yais.core.future import Future
 from yais.errors import DeadlineExceeded
 from yais.infer_runner import Array
-from yais.inference.request import InferResponse
+from yais.inference.request import InferResponse, Respond
 
 __all__ = ["ResponseStream"]
 
@@ -26,8 +27,9 @@ _TIMEOUT = 60.0
 class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]):
     """An iterator of a model's responses, each a dict of arrays by output name. Thread-safe.
 
-    The model is at most 16 responses ahead. If nobody takes one for 60 seconds it is stopped, and the stream ends
-    with DeadlineExceeded. That, or an error of the model, is raised after the responses that came before it.
+    The model is at most 16 responses ahead. If nobody takes one for 60 seconds it is stopped, and the stream
+    ends with DeadlineExceeded. That, or an error of the model, is raised after the responses that came before
+    it.
 
     Parameters
     ----------
@@ -53,7 +55,25 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
     def follow(self, done: Future[InferResponse]) -> None:
         """Say what is complete when no more responses come; its own response counts if it has outputs."""
         self._done = done
-        done.add_done_callback(self._end)
+        reference = weakref.WeakMethod(self._end)
+
+        def ended(done: Future[InferResponse]) -> None:
+            end = reference()
+            if end is not None:
+                end(done)
+
+        done.add_done_callback(ended)
+
+    @property
+    def respond(self) -> Respond:
+        """What the model is to give its responses to: `put`, until nobody has the stream any more."""
+        reference = weakref.WeakMethod(self.put)
+
+        def respond(response: InferResponse) -> bool:
+            put = reference()
+            return put is not None and put(response)
+
+        return respond
 
     def put(self, response: InferResponse) -> bool:
         """Add a response, waiting for room; return whether more are wanted."""

@@ -292,7 +292,7 @@ class _Run:
         self._outputs = self._kept(outputs)
 
     def _kept(self, outputs: Sequence[Array]) -> list[Array]:
-        """Return checked copies of a device's outputs: the lane's memory goes back before all have read them."""
+        """Return checked copies of a device's outputs: the lane goes back before everybody has read them."""
         return [array.copy() for array in self._runner.responder.checked(outputs, self._size)]
 
     def _respond(self, outputs: list[Array]) -> None:

@@ -77,8 +77,8 @@ class Counts:
     batch_size, request_seconds, compute_seconds
         Histograms; all but the first observe every request.
     context_seconds, queue_seconds, buffers_seconds, token_seconds, stream_seconds
-        What every request waited for: a context of its RPC, a batch and an instance, a lane, an execution token, a
-        device's copies.
+        What every request waited for: a context of its RPC, a batch and an instance, a lane, an execution
+        token, a device's copies.
     load_ratio
         Request time over compute time, of every request: how much longer it takes than it would alone.
     """
@@ -119,8 +119,8 @@ class BatchRecord:
     size
         Items in it.
     received, queued, waited
-        For each of its requests that are answered, when it came in, when it was queued, and how long it waited
-        for a context.
+        For each of its requests that are answered, when it came in, when it was queued, and how long it
+        waited for a context.
     """
 
     reason: CloseReason

@@ -1,8 +1,8 @@
 """Execution tokens: how many executions may run at once, whatever the model.
 
-A token owns the activation memory of one execution, as large as the largest model needs, and models borrow it:
-memory is tokens x the largest, not the sum over models. A model's own limit (its instances) is taken before
-the token, so that a model at its limit never holds one (DESIGN.md, D5).
+A token owns the activation memory of one execution, as large as the largest model needs, and models borrow
+it: memory is tokens x the largest, not the sum over models. A model's own limit (its instances) is taken
+before the token, so that a model at its limit never holds one (DESIGN.md, D5).
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class Tokens:
         fresh: list[Buffer] = []
         try:
             for _ in self._tokens:
-                leases.append(self.pool.acquire(deadline.remaining() or 0.0))
+                leases.append(self.pool.acquire(deadline.remaining() or 0.0))  # noqa: PERF401 - may fail
             for _ in self._tokens:
-                fresh.append(self._memory.allocate(scratch))
+                fresh.append(self._memory.allocate(scratch))  # noqa: PERF401 - may fail
             for lease in leases:
                 if lease.item.scratch is not None:
                     lease.item.scratch.close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import yais
 from yais.core.tensor import TensorSpec
 from yais.errors import NotFound, Unavailable, Unimplemented
-from yais.repository.repository import ModelState
 from yais.protocol import kserve_pb2 as pb
+from yais.repository.repository import ModelState
 from yais.rpc.context import Context
 from yais.serving.resources import ServingResources
 
