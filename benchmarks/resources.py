@@ -1,6 +1,7 @@
-"""Compare the costs of the shared resources (pools, threads, memory, runners) with those of the nearest other.
+"""Compare the costs of pools, threads, memory and runners with those of the nearest other thing.
 
-A table goes to stdout as markdown, progress to stderr. The cases are in resources_cases.py and resources_infer.py.
+A table goes to stdout as markdown, progress to stderr. What is measured is in resources_cases.py and
+resources_infer.py.
 """
 
 from __future__ import annotations
