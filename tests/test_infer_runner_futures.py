@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, as_completed
 from typing import Any
@@ -19,6 +20,7 @@ from yais.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidA
 from yais.infer_runner import InferFuture
 from yais.inference.infer_runner import InferRunner
 from yais.inference.manager import InferenceManager
+from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.testing import FakeEngine
 
 SOON = 10.0
@@ -49,8 +51,9 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def manager(engine: FakeEngine) -> Iterator[InferenceManager]:
-    with InferenceManager(1) as manager:
-        manager.register("M", engine)
+    # More threads than tokens, so that some of them find none.
+    with InferenceManager(1, 4, execute_threads=2) as manager:
+        manager.register("M", engine, concurrency=1)
         manager.allocate()
         yield manager
         engine.gate.set()
@@ -174,6 +177,54 @@ def test_not_cancelled_while_it_is_executed(runner: InferRunner, engine: FakeEng
     assert future.running() and not future.cancel() and not future.cancelled() and not future.done()
     engine.gate.set()
     assert (future.get(SOON)["y"] == 2).all() and not future.running() and not future.cancel()
+
+
+def waiting_for_a_token(
+    manager: InferenceManager, seconds: float
+) -> tuple[FakeEngine, InferFuture, InferFuture]:
+    """Return the engine and the request that have the only token, and a request that waits for it."""
+    other = FakeEngine([X], [Y], lambda x: [2 * x])
+    manager.register("other", other)
+    first = busy(manager.infer_runner("other"), other)
+    future = manager.infer_runner("M").infer_with_deadline(seconds, x=ones())
+    end = time.monotonic() + SOON
+    while not (manager._tokens.pool.statistics().waiting or future.done()):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return other, first, future
+
+
+def test_cancelled_while_it_waits_for_a_token(manager: InferenceManager, engine: FakeEngine) -> None:
+    other, first, future = waiting_for_a_token(manager, SOON)
+    assert not future.running() and future.cancel() and future.cancelled()
+    other.gate.set()
+    assert first.get(SOON) and manager.infer_runner("M").infer(x=ones()).get(SOON)
+    assert engine.batches == [1]  # the second
+
+
+def test_a_request_of_a_batch_cancelled_while_it_waits_for_a_token(manager: InferenceManager) -> None:
+    engine = FakeEngine([X], [Y], lambda x: [2 * x])
+    manager.register("batched", engine, batching=BatchingPolicy(3, max_delay=10_000_000_000))
+    other, first, _ = waiting_for_a_token(manager, SOON)
+    futures = [manager.infer_runner("batched").infer(x=ones(value)) for value in range(3)]
+    end = time.monotonic() + SOON
+    while manager._tokens.pool.statistics().waiting < 2:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    assert futures[1].cancel()
+    other.gate.set()
+    assert first.get(SOON) and engine.batches in ([], [3])
+    assert [futures[index].get(SOON)["y"][0, 0] for index in (0, 2)] == [0, 4]
+    assert futures[1].cancelled() and manager.find("batched").counts().success.count == 2
+
+
+def test_late_while_it_waits_for_a_token(manager: InferenceManager, engine: FakeEngine) -> None:
+    other, first, future = waiting_for_a_token(manager, 0.02)
+    with pytest.raises(DeadlineExceeded):  # though the token is still lent
+        future.get(SOON)
+    other.gate.set()
+    assert first.get(SOON) and manager.infer_runner("M").infer(x=ones()).get(SOON)
+    assert engine.batches == [1]
 
 
 def test_cancelled_before_pre(manager: InferenceManager, engine: FakeEngine) -> None:

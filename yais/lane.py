@@ -21,6 +21,7 @@ from yais.memory.arena import Arena
 from yais.memory.buffer import Buffer
 from yais.memory.host import HostMemoryResource
 from yais.memory.resource import MemoryResource
+from yais.memory.tracked import MemoryTracker, TrackedResource
 
 __all__ = ["Device", "Lane", "Lanes", "Placement", "placements"]
 
@@ -116,6 +117,8 @@ class Lanes:
     ----------
     pool
         Lends them.
+    memory
+        Counts the staging memory in use, by place.
     """
 
     def __init__(
@@ -129,6 +132,7 @@ class Lanes:
         device: Device | None = None,
     ) -> None:
         self.name = name
+        self.memory = MemoryTracker()
         self.places = tuple(places) or (Placement(name),)
         wanted = {stage: number for stage, number in threads.items() if number}
         # One place has the name of the whole, several have their own as well.
@@ -144,7 +148,13 @@ class Lanes:
         self._device = device
         homes = list(zip(names, self.places, self._threads, strict=True))
         self._lanes = [
-            _lane(f"{leading}-{index}", place, pools, memory, device)
+            Lane(
+                f"{leading}-{index}",
+                place,
+                pools,
+                _staging(place, memory, f"{leading} staging", self.memory),
+                device.stream(place) if device is not None else None,
+            )
             for index, (leading, place, pools) in zip(
                 range(max(count, len(homes))), itertools.cycle(homes), strict=False
             )
@@ -218,17 +228,10 @@ class Lanes:
         return ended
 
 
-def _lane(
-    name: str,
-    place: Placement,
-    threads: Mapping[str, ThreadPool],
-    memory: MemoryResource | None,
-    device: Device | None,
-) -> Lane:
+def _staging(place: Placement, memory: MemoryResource | None, owner: str, tracker: MemoryTracker) -> Arena:
     if memory is None:
-        memory = HostMemoryResource(node=place.node) if place.node is not None else HostMemoryResource()
-    staging = Arena(memory)
-    return Lane(name, place, threads, staging, device.stream(place) if device is not None else None)
+        memory = HostMemoryResource(node=place.node)
+    return Arena(TrackedResource(memory, owner=owner, tracker=tracker))
 
 
 def _reset(lane: Lane) -> None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from yais.core.clock import Deadline
+from yais.core.pool import PoolStatistics
 from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
@@ -28,11 +29,12 @@ from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.tokens import Tokens
 from yais.lane import Device, Lanes, Placement
 from yais.memory.resource import MemoryResource
+from yais.memory.tracked import MemoryTracker
 
 if TYPE_CHECKING:
     from yais.serving.managed import ManagedServer
 
-__all__ = ["InferenceManager"]
+__all__ = ["InferenceManager", "ManagerStatistics"]
 
 _log = logging.getLogger("yais.inference")
 
@@ -59,6 +61,14 @@ class _Registered:
             return self.model.close(timeout)
         self.engine.close()
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerStatistics:
+    """What is shared by all models of a manager: how many there are, are free and are waited for."""
+
+    tokens: PoolStatistics
+    lanes: PoolStatistics
 
 
 class InferenceManager:
@@ -260,6 +270,15 @@ class InferenceManager:
     def update_resources(self, timeout: float = 60.0) -> CapacityPlan:
         """Do as `allocate`: the original's name for it."""
         return self.allocate(timeout)
+
+    @property
+    def memory(self) -> MemoryTracker:
+        """What its lanes have of memory, by place."""
+        return self._lanes.memory
+
+    def statistics(self) -> ManagerStatistics:
+        """Return the numbers of now."""
+        return ManagerStatistics(self._tokens.pool.statistics(), self._lanes.pool.statistics())
 
     def get_models(self) -> list[str]:
         """Return the names of the models that take requests."""

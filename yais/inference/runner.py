@@ -62,6 +62,7 @@ class Runner:
         self, signature: Signature, version: str, engine: Engine, tokens: Tokens, statistics: ModelStatistics
     ) -> None:
         self.pace = Pace()
+        self.handing_out = Pace()  # of the last stage, the callbacks of its futures included
         self.engine = engine
         self.signature = signature
         self.tokens = tokens.pool
@@ -196,9 +197,10 @@ class _Run:
 
     def go(self, token: Lease[Token]) -> None:
         """Run the second stage here, and the third on its own threads if it is worth it."""
-        short = self._runner.pace.short(self._size)
+        runner = self._runner
         self.execute(token)
-        _hand_on(None if short else self._threads.get("post"), self.post)
+        here = not runner.on_device and runner.handing_out.short(self._size)
+        _hand_on(None if here else self._threads.get("post"), self.post)
 
     # --- The stages -----------------------------------------------------------------------------------
 
@@ -235,7 +237,9 @@ class _Run:
             if self._execution is not None and self._outputs is None:
                 self._fetch(self._execution)
             if self._outputs is not None:
+                start = monotonic()
                 self._respond(self._outputs)
+                self._runner.handing_out.observe(self._size, monotonic() - start)
         except BaseException as error:
             self._split(error)
         finally:

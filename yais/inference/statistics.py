@@ -11,10 +11,11 @@ import copy
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from yais.core.clock import NANOSECONDS, monotonic
 from yais.inference.job import Job
@@ -146,6 +147,27 @@ class BatchRecord:
         self.output_end = monotonic()
         return self
 
+    def times(self) -> tuple[int, ...]:
+        """Return a row for the columns of `ModelStatistics`."""
+        start = self.infer_start
+        return (
+            self.size,
+            len(self.received),
+            self.input_start,
+            start,
+            self.infer_end,
+            self.output_end,
+            self.buffers_wait,
+            self.token_wait,
+            self.stream_wait,
+            start - self.input_start - self.token_wait,
+            self.infer_end - start,
+        )
+
+    def moments(self) -> Iterable[tuple[int, int, int]]:
+        """Return a row for each request: received, queued, waited."""
+        return zip(self.received, self.queued, self.waited, strict=True)
+
 
 # Batches noted before they are counted: counting many at once is cheaper (measured per request:
 # 0.7 us one by one, 0.4 us so, in batches of 10), and little of it comes before an answer leaves.
@@ -187,54 +209,51 @@ class ModelStatistics:
         if not records:
             return
         counts = self._counts
-        requests: list[int] = []
-        waits: list[int] = []
-        computes: list[int] = []
-        contexts: list[int] = []
-        buffers: list[int] = []
-        tokens: list[int] = []
-        streams: list[int] = []
-        for record in records:
-            compute_input = record.infer_start - record.input_start - record.token_wait
-            compute_infer = record.infer_end - record.infer_start
-            compute_output = record.output_end - record.infer_end
-            count = len(record.received)
-            counts.compute_input.add(count * compute_input, count)
-            counts.compute_infer.add(count * compute_infer, count)
-            counts.compute_output.add(count * compute_output, count)
-            batch = counts.batches.setdefault(record.size, BatchStatistics())
-            batch.compute_input.add(compute_input)
-            batch.compute_infer.add(compute_infer)
-            batch.compute_output.add(compute_output)
-            counts.closed[record.reason] += 1
-            requests += [record.output_end - moment for moment in record.received]
-            for moment in record.queued:
-                waited = record.input_start - moment
-                blocked = min(record.buffers_wait, waited)
-                buffers.append(blocked)
-                waits.append(waited - blocked)
-            computes += [compute_infer] * count
-            contexts += record.waited
-            tokens += [record.token_wait] * count
-            streams += [record.stream_wait] * count
-        sizes = [record.size for record in records]
+        # By columns: a loop over the records costs several times as much.
+        batches = np.array([record.times() for record in records], np.int64).T
+        requests = np.array([moments for record in records for moments in record.moments()], np.int64)
+        received, queued, contexts = requests.reshape(-1, 3).T
+        sizes, numbers = batches[:2]
+        input_start, _, infer_end, output_end, buffers_wait, tokens, streams, compute_input, compute = (
+            np.repeat(batches[2:], numbers, axis=1)
+        )
+        waited = input_start - queued
+        buffers = np.minimum(buffers_wait, waited)
+        times = output_end - received
         # The end of the last batch on the clock that clients know; the records have another.
         age = monotonic() - records[-1].output_end
         counts.last_inference = (time.time_ns() - age) // 1_000_000
-        counts.inferences += sum(sizes)
+        counts.inferences += int(sizes.sum())
         counts.executions += len(records)
-        counts.success.add(sum(requests), len(requests))
-        # To Triton's clients every wait before the computation is "queue".
-        counts.queue.add(sum(waits) + sum(buffers) + sum(tokens), len(waits))
+        counts.closed.update(record.reason for record in records)
+        for duration, values in (
+            (counts.success, times),
+            (counts.queue, waited + tokens),  # to Triton's clients every wait before the computation
+            (counts.compute_input, compute_input),
+            (counts.compute_infer, compute),
+            (counts.compute_output, output_end - infer_end),
+        ):
+            duration.add(int(values.sum()), len(values))
+        self._count_sizes(batches)
         counts.batch_size.observe(sizes)
-        counts.load_ratio.observe(np.array(requests) / np.maximum(computes, 1))
+        counts.load_ratio.observe(times / np.maximum(compute, 1))
         for histogram, values in (
-            (counts.request_seconds, requests),
-            (counts.queue_seconds, waits),
-            (counts.compute_seconds, computes),
+            (counts.request_seconds, times),
+            (counts.queue_seconds, waited - buffers),
+            (counts.compute_seconds, compute),
             (counts.context_seconds, contexts),
             (counts.buffers_seconds, buffers),
             (counts.token_seconds, tokens),
             (counts.stream_seconds, streams),
         ):
-            histogram.observe(np.array(values) / NANOSECONDS)
+            histogram.observe(values / NANOSECONDS)
+
+    def _count_sizes(self, batches: npt.NDArray[np.int64]) -> None:
+        sizes, infer_end, output_end, compute_input, compute = batches[[0, 4, 5, 9, 10]]
+        for size in np.unique(sizes).tolist():
+            these = sizes == size
+            number = int(these.sum())
+            batch = self._counts.batches.setdefault(size, BatchStatistics())
+            batch.compute_input.add(int(compute_input[these].sum()), number)
+            batch.compute_infer.add(int(compute[these].sum()), number)
+            batch.compute_output.add(int((output_end - infer_end)[these].sum()), number)

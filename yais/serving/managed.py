@@ -75,4 +75,4 @@ class ManagedServer(ModelServer):
         self, manager: InferenceManager, *, address: str, port: int, metrics_port: int | None
     ) -> None:
         options = ServerOptions(grpc_address=address, grpc_port=port, metrics_port=metrics_port)
-        super().__init__(ManagedModels(manager), options)
+        super().__init__(ManagedModels(manager), options, memory=manager.memory)

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from yais.memory.fallbacks import fallbacks
+from yais.memory.tracked import MemoryTracker
 from yais.protocol import kserve_pb2
 from yais.protocol.infer_request import decode_infer_request
 from yais.repository.repository import ModelEntry
@@ -26,6 +28,7 @@ from yais.serving.metadata import (
 from yais.serving.metrics import ModelCollector
 from yais.serving.resources import Models, ServingResources
 from yais.serving.statistics import ModelStatisticsContext
+from yais.telemetry.memory import MemoryCollector
 from yais.telemetry.metrics import MetricsServer
 
 __all__ = ["ModelServer", "ServerOptions"]
@@ -76,11 +79,14 @@ class ModelServer:
         What to serve.
     options
         Where and how; its repositories are not looked at.
+    memory
+        What the models have of memory, for the metrics.
     """
 
-    def __init__(self, models: Models, options: ServerOptions) -> None:
+    def __init__(self, models: Models, options: ServerOptions, *, memory: MemoryTracker) -> None:
         self.options = options
         self.models = models
+        self._memory = memory
         self._resources = ServingResources(
             models, name=options.name, strict_readiness=options.strict_readiness
         )
@@ -138,7 +144,7 @@ class ModelServer:
         try:
             if options.metrics_port is not None:
                 self._metrics = MetricsServer(
-                    [ModelCollector(self.models)],
+                    [ModelCollector(self.models), MemoryCollector(self._memory.statistics, fallbacks)],
                     address=options.metrics_address,
                     port=options.metrics_port,
                 )

@@ -31,7 +31,7 @@ class InferenceServer(ModelServer):
         self.repository = ModelRepository(
             options.repositories, lanes=self._lanes, tokens=self._tokens, timer=self._timer
         )
-        super().__init__(self.repository, options)
+        super().__init__(self.repository, options, memory=self._lanes.memory)
 
     def stop(self) -> bool:
         """Drain and stop; return whether every request in flight ended in time. Idempotent."""
