@@ -106,8 +106,9 @@ def test_bytes(manager, sent):
         np.array([[1, -2]], np.int64),
         np.array([[0.5, 256.0]], ml_dtypes.bfloat16),
         np.array([[0.5, np.nan]], np.float16),
+        np.array([[1, 2]], np.uint16),  # numbers, not bits
     ],
-    ids=["list", "int64", "bfloat16", "float16"],
+    ids=["list", "int64", "bfloat16", "float16", "uint16"],
 )
 def test_bf16_is_float32_to_callers(manager, sent):
     got = identity(manager, DataType.BF16, sent)

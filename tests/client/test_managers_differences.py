@@ -90,18 +90,3 @@ def test_closing(own):
     assert future.result(SOON)["Y"].tolist() == [[1.0]]
     closing.join(SOON)
     assert closed == [True]
-
-
-def test_asking_a_closed_manager(own):
-    here, there, _ = own
-    runners = here.infer_runner("twice"), there.infer_runner("twice")
-    there.close()
-    here.close()
-    with pytest.raises(yais.Unavailable):
-        runners[0].infer(X=FOUR).result(SOON)
-    with pytest.raises(yais.FailedPrecondition):
-        runners[1].infer(X=FOUR)
-    with pytest.raises(yais.NotFound):
-        here.infer_runner("twice")
-    with pytest.raises(yais.FailedPrecondition):
-        there.infer_runner("twice")

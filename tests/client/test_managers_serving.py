@@ -150,6 +150,20 @@ def test_models_that_come_and_go(models):
         assert remote.infer_runner("late").infer(X=FOUR).get(SOON)["Z"].sum() == 12.0
 
 
+class Hasty(InferenceManager):
+    """A manager whose models are unregistered between two looks at them."""
+
+    def get_models(self):
+        return ["gone", *super().get_models()]
+
+
+def test_a_model_that_goes_while_models_are_listed():
+    with Hasty() as manager, served(manager) as server, connected(server) as remote:
+        double(manager, "here")
+        manager.allocate()
+        assert remote.get_models() == ["here"]
+
+
 def test_unregistering_lets_requests_of_others_end(models, own_gate):
     with served(models) as server, connected(server) as remote:
         runner = remote.infer_runner("gate")

@@ -69,7 +69,7 @@ def test_a_server_that_dies_and_returns():
 
 
 def test_what_a_dying_server_had_is_asked_again():
-    retry = Retry(initial_backoff=0.01)
+    retry = Retry(attempts=5, initial_backoff=0.05, max_backoff=0.5)
     with (
         sites() as (zero, one),
         yais.RemoteInferenceManager([zero.address, one.address], retry=retry) as manager,

@@ -13,7 +13,7 @@ from managing import X, Y, check_idle, doubling, eventually, free_lanes, ones
 from modelling import SOON
 
 from yais.core.tensor import DataType, TensorSpec
-from yais.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
+from yais.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
 from yais.inference.manager import InferenceManager
 from yais.inference.profile import Profile
 
@@ -206,3 +206,37 @@ def test_a_decoupled_model_takes_them(manager: InferenceManager) -> None:
         bindings["x"][...] = 3
         with runner.stream(bindings) as stream:  # with the lane they have: there is no other
             assert [answer["y"][0, 0] for answer in stream] == [3, 3, 3]
+
+
+def test_bindings_wait_for_an_instance_as_all_requests_do() -> None:
+    engine = doubling()
+    engine.gate.clear()
+    with InferenceManager(2, 3) as manager:
+        manager.register("M", engine, concurrency=1)
+        manager.allocate()
+        runner = manager.infer_runner("M")
+        with runner.bindings() as first, runner.bindings() as second:
+            futures = [runner.infer(first), runner.infer(second)]
+            assert engine.entered.acquire(timeout=SOON)
+            assert not engine.entered.acquire(timeout=0.02) and manager.find("M").pending == 1
+            engine.gate.set()
+            assert all(future.get(SOON) for future in futures)
+
+
+def test_bindings_that_wait_fail_with_their_model() -> None:
+    engine = doubling()
+    engine.gate.clear()
+    with InferenceManager(1, 2) as manager:
+        manager.register("M", engine)
+        manager.allocate()
+        runner = manager.infer_runner("M")
+        running = runner.infer(x=ones())
+        assert engine.entered.acquire(timeout=SOON)
+        with runner.bindings() as bindings:
+            waiting = runner.infer(bindings)
+            assert not manager.unregister("M", 0.02)
+            with pytest.raises(Unavailable):
+                waiting.get(0)
+        engine.gate.set()
+        assert running.get(SOON)
+        check_idle(manager)

@@ -14,6 +14,7 @@ from managing import X, Y, check_idle, doubling, eventually, free_lanes, ones
 from modelling import SOON, in_threads, onnx_model
 
 import yais
+from yais.core.clock import Deadline
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import (
     AlreadyExists,
@@ -26,6 +27,7 @@ from yais.errors import (
 )
 from yais.inference.manager import InferenceManager
 from yais.inference.profile import Profile
+from yais.inference.request import InferRequest
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.memory.host import HostMemoryResource
 from yais.memory.tracked import TrackedResource
@@ -109,6 +111,36 @@ def test_concurrency_is_kept(manager: InferenceManager) -> None:
     assert not engine.entered.acquire(timeout=0.02) and other.entered.acquire(timeout=0)
     engine.gate.set()
     assert all(future.get(SOON) for future in futures)
+
+
+@pytest.mark.parametrize("placed", [False, True], ids=["token", "instance"])
+def test_a_request_whose_deadline_passes_is_not_executed(placed: bool) -> None:
+    """Of a server, say, where nobody cancels it."""
+    engine, other = doubling(), doubling()
+    with InferenceManager(1, 3, execute_threads=2) as manager:
+        manager.register("M", engine, concurrency=1)
+        manager.register("other", other)
+        manager.allocate()
+        busy = engine if placed else other
+        busy.gate.clear()
+        first = manager.infer_runner("M" if placed else "other").infer(x=ones())
+        assert busy.entered.acquire(timeout=SOON)
+        with manager.infer_runner("M").bindings() as bindings:
+            deadline = Deadline.after(0.02)
+            asked = InferRequest(
+                [TensorSpec("x", DataType.FP32, (1, 4))],
+                [ones().tobytes()],
+                deadline=deadline,
+                lane=bindings.lane if placed else None,
+            )
+            future = manager.find("M").submit(asked)
+            if not placed:
+                eventually(lambda: manager._tokens.pool.statistics().waiting)
+            eventually(deadline.expired)
+            busy.gate.set()
+            with pytest.raises(DeadlineExceeded):
+                future.get(SOON)
+        assert first.get(SOON) and engine.batches == ([1] if placed else [])
 
 
 # --- Register -----------------------------------------------------------------------------------------

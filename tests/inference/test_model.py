@@ -630,19 +630,30 @@ def test_the_guilty_one_of_a_batch_fails_alone(make_model: MakeModel, on_dispatc
     assert counts.fail.count == 1 and counts.success.count == len(engine.batches) - 2
 
 
-def test_strings_that_cannot_be_gathered_fail_alone(make_model: MakeModel) -> None:
+def test_strings_of_another_shape_are_refused(make_model: MakeModel) -> None:
     s, t = TensorSpec("S", DataType.BYTES, (2,)), TensorSpec("T", DataType.BYTES, (2,))
-    engine = FakeEngine([s], [t], lambda s: [s])
-    model = make_model(engine, signature=Signature("M", (s,), (t,), max_batch=8))
+    model = make_model(FakeEngine([s], [t], lambda s: [s]), signature=Signature("M", (s,), (t,), max_batch=8))
     spec = TensorSpec("S", DataType.BYTES, (1, 2))
-    good, bad = objects([b"a", b"b"]), np.full((2, 3), b"x", np.object_)  # as long as it should be
+    bad = np.full((2, 3), b"x", np.object_)  # as long as it should be
+    assert isinstance(model.submit(InferRequest([spec], [bad])).exception(SOON), InvalidArgument)
+    good = model.submit(InferRequest([spec], [objects([b"a", b"b"])]))
+    assert rows(good.get(SOON)).tolist() == [[b"a", b"b"]]
+
+
+def test_what_cannot_be_gathered_fails_alone(make_model: MakeModel) -> None:
+    engine = doubling()
+    model = make_model(engine)
+    asked = [request(float(index)) for index in range(4)]
+    bad = memoryview(bytes(asked[2].data[0]))
+    asked[2].data = [bad]
     engine.gate.clear()
-    futures = [model.submit(InferRequest([spec], [good]))]
+    futures = [model.submit(asked[0])]
     assert engine.entered.acquire(timeout=SOON)
-    futures += [model.submit(InferRequest([spec], [data])) for data in (good, bad, good)]
+    futures += [model.submit(one) for one in asked[1:]]
+    bad.release()  # the caller breaks its promise that the contents stay
     engine.gate.set()
     assert isinstance(futures[2].exception(SOON), Internal)
-    assert all(rows(futures[index].get(SOON)).tolist() == [[b"a", b"b"]] for index in (0, 1, 3))
+    assert all(is_double(futures[index].get(SOON), asked[index]) for index in (0, 1, 3))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from yais.core.clock import Deadline
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
 from yais.core.thread_pool import ThreadPool
-from yais.errors import Code, DeadlineExceeded, FailedPrecondition, YaisError
+from yais.errors import Code, DeadlineExceeded, FailedPrecondition, Unavailable, YaisError
 from yais.infer_runner import AbstractInferRunner, Array, Post, Pre
 from yais.protocol import kserve_pb2 as pb
 from yais.protocol.tensor_codec import decode, encode
@@ -218,13 +218,17 @@ class InferRemoteRunner(AbstractInferRunner[Any]):
             request.inputs.add(name=name, datatype=self._inputs[name].datatype.value, shape=array.shape)
             request.raw_input_contents.append(bytes(encode(array)))
         seconds = deadline.remaining()
+        failed: Future[Any] = Future()
         if seconds == 0.0:  # gRPC tells it when it next looks at its timers, and meanwhile an answer may come
-            late: Future[Any] = Future()
-            late.set_exception(
+            failed.set_exception(
                 DeadlineExceeded(f"the request to model '{self.name}' was not sent before its deadline")
             )
-            return late
-        return self._method.submit(request, timeout=self._timeout if seconds is None else seconds)
+            return failed
+        try:
+            return self._method.submit(request, timeout=self._timeout if seconds is None else seconds)
+        except FailedPrecondition:
+            failed.set_exception(Unavailable(f"the manager of model '{self.name}' is closed"))
+            return failed
 
     def _arrays(self, answer: Any) -> dict[str, Array]:
         arrays = {}

@@ -45,7 +45,7 @@ class PythonEngine:
     decoupled
         Whether the function is a generator, so that `stream` is to be called.
     blocks
-        Whether a call may wait for something other than the CPU: for coroutines.
+        True: a call may take any time, whatever the ones before took, so none runs on a queue's thread.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class PythonEngine:
         self._is_async = _is(inspect.iscoroutinefunction, function)
         self._is_async_generator = _is(inspect.isasyncgenfunction, function)
         self.decoupled = self._is_async_generator or _is(inspect.isgeneratorfunction, function)
-        self.blocks = self._is_async
+        self.blocks = True
         self._loop = LoopThread("python-model")
         self._closed = False
 

@@ -302,8 +302,9 @@ class InferenceManager:
         NotFound
             There is no such model.
         FailedPrecondition
-            There is no memory for it yet: call `allocate`.
+            There is no memory for it yet: call `allocate`. Or the manager is closed.
         """
+        self._check_open()
         model = self.find(name, version)
         return InferRunner(model, self._lanes, self._timer, pre=pre, post=post, threads=self._pool)
 

@@ -88,6 +88,8 @@ class Scheduler:
             else:
                 self._placed.append(job)
             full = self._queue.full
+            if not self._free:  # whoever gives an instance back looks for what waits
+                return True
         dispatcher = current_dispatcher()
         if dispatcher is None:
             self._dispatch()
