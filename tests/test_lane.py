@@ -91,7 +91,7 @@ def test_memory_is_where_it_is_said_to_come_from() -> None:
 def test_reserving_waits_for_lanes_and_gives_up() -> None:
     lanes = Lanes(threads={"execute": 1}, count=2)
     lease = lanes.pool.acquire(SOON)
-    with pytest.raises(DeadlineExceeded, match="1 of 2 free|0 of 2 free"):
+    with pytest.raises(DeadlineExceeded, match=r"1 of 2 free|0 of 2 free"):
         lanes.reserve(1 << 16, 0.01)
     assert lanes.pool.statistics().available == 1  # what it had taken is back
     lease.release()
@@ -117,7 +117,7 @@ class FakeDevice:
 class Unordered(HostMemoryResource):
     """Host memory that does not mind a stream."""
 
-    def allocate(self, size: int, *, stream: object = None) -> Buffer:  # noqa: ARG002
+    def allocate(self, size: int, *, stream: object = None) -> Buffer:
         return super().allocate(size)
 
 

@@ -14,14 +14,14 @@ import yais
 from yais.inference.manager import InferenceManager
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gate():
     gate = Gate()
     gate.open.set()
     return gate
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local(gate):
     """A manager of the models of `both_managers.register_all`."""
     with InferenceManager(max_exec_concurrency=4) as manager:
@@ -30,13 +30,13 @@ def local(gate):
         yield manager
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(local):
     with served(local) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def remote(server):
     with yais.RemoteInferenceManager(f"127.0.0.1:{server.port}", timeout=SOON) as manager:
         yield manager

@@ -45,14 +45,14 @@ def test_the_client_hears_what_it_said_and_the_server_stops_when_told() -> None:
         assert server.wait(30.0) == 0
 
 
-def readme_code(first_line: str) -> str:
+def readme_code(start: str) -> str:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    (code,) = [block for block in blocks if block.startswith(first_line)]
+    (code,) = [block for block in blocks if block.startswith(start)]
     return code
 
 
 def test_the_echo_service_of_the_readme_serves() -> None:
-    code = readme_code("import yais")
+    code = readme_code("import yais\nfrom echo_pb2")
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     # On a free port, which it has to tell.
     code = code.replace("0.0.0.0:50051", "127.0.0.1:0").replace(
@@ -66,8 +66,12 @@ def test_the_echo_service_of_the_readme_serves() -> None:
         assert said.stdout.strip() == "from the README"
 
 
-@pytest.mark.parametrize("first_line", ["import numpy as np", "from yais.client.remote import"])
-def test_the_clients_of_the_readme_get_an_answer(first_line: str) -> None:
+@pytest.mark.parametrize(
+    "start",
+    ["import numpy as np\nimport tritonclient", "import yais\n\nwith yais.Remote"],
+    ids=["triton", "yais"],
+)
+def test_the_clients_of_the_readme_get_an_answer(start: str) -> None:
     pytest.importorskip("tritonclient.grpc")
     from yais.serving.server import InferenceServer, ServerOptions
 
@@ -75,7 +79,7 @@ def test_the_clients_of_the_readme_get_an_answer(first_line: str) -> None:
         (ROOT / "examples" / "models",), grpc_address="127.0.0.1", grpc_port=0, metrics_port=None
     )
     with InferenceServer(options) as server:
-        code = readme_code(first_line).replace("localhost:8001", f"127.0.0.1:{server.port}")
+        code = readme_code(start).replace("localhost:8001", f"127.0.0.1:{server.port}")
         command = [sys.executable, "-c", code]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30.0, check=True)
     assert answer.stdout.split() == [
@@ -97,3 +101,13 @@ def test_the_clients_of_the_readme_get_an_answer(first_line: str) -> None:
         "28",
         "30]]",
     ]
+
+
+def test_the_manager_of_the_readme_recognises_something() -> None:
+    code = readme_code("import numpy as np\nimport yais")
+    command = [sys.executable, "-W", "error", "-c", code]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=True)
+    *plan, digit = said.stdout.splitlines()
+    assert digit.isdecimal()
+    # The plan is the one that the README shows.
+    assert "\n".join(plan) in (ROOT / "README.md").read_text(encoding="utf-8")

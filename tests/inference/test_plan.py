@@ -65,7 +65,7 @@ def test_totals_and_text() -> None:
     assert (plan.host_total, plan.device_total) == (16 << 20, (4 << 20) + (10 << 30))
     assert str(plan).splitlines() == [
         "Creating 2 execution tokens, each with 5.0 GiB of activation memory",
-        "Creating 4 lanes (buffers), each with 4.0 MiB of host staging memory and 1.0 MiB of device memory",
+        "Creating 4 lanes, each with 4.0 MiB of host staging memory and 1.0 MiB of device memory",
         "  M: 2 at once, batches of up to 8, 3.0 MiB of tensors",
         "  N: 1 at once, batches of up to 1, 100 B of tensors, 5.0 GiB of activations; any size: x, z",
         "Total host memory: 16.0 MiB",

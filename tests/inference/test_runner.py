@@ -12,7 +12,6 @@ import pytest
 from modelling import SOON, X, Y, doubling, is_double, request, rows, stopped
 
 from yais.inference.model import Model
-from yais.inference.tokens import Tokens
 from yais.lane import Lanes
 from yais.testing import FakeEngine
 
@@ -32,7 +31,7 @@ def free(lanes: Lanes) -> bool:
 
 
 def test_instance_and_lane_are_free_before_outputs_are_handed_out(
-    make_model: MakeModel, staged: Lane
+    make_model: MakeModel, staged: Lanes
 ) -> None:
     engine: Any = doubling()
     engine.blocks = True  # so that no batch is known to be short, and runs through without a hop

@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as arrays
 from tritonclient.grpc import InferInput
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, triton_to_np_dtype
 
+from yais.core.arrays import bf16_to_float32, float32_to_bf16
 from yais.core.tensor import DataType
 from yais.errors import InvalidArgument
-from yais.core.arrays import bf16_to_float32, float32_to_bf16
 from yais.protocol.tensor_codec import (
     decode,
     decode_bytes,

@@ -426,6 +426,10 @@ class InferenceManager:
                 f"got batching of up to {batching.max_batch} for model '{name}', expected max_batch_size "
                 f"{signature.max_batch}"
             )
+        if batching is not None and getattr(engine, "decoupled", False):
+            raise InvalidArgument(
+                f"got batching for model '{name}', which answers any number of times: expected none"
+            )
         instances = min(wanted, limit)
         plan = model_plan(
             signature,

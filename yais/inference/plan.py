@@ -76,11 +76,15 @@ class CapacityPlan:
         return self.lanes * self.device + self.tokens * self.scratch
 
     def __str__(self) -> str:
-        lines = [
-            f"Creating {self.tokens} execution tokens, each with {_text(self.scratch)} of activation memory",
-            f"Creating {self.lanes} lanes (buffers), each with {_text(self.staging)} of host staging memory"
-            + (f" and {_text(self.device)} of device memory" if self.device else ""),
-        ]
+        tokens = f"Creating {_count(self.tokens, 'execution token')}"
+        if self.scratch:
+            tokens += f", each with {_text(self.scratch)} of activation memory"
+        lanes = (
+            f"Creating {_count(self.lanes, 'lane')}, each with {_text(self.staging)} of host staging memory"
+        )
+        if self.device:
+            lanes += f" and {_text(self.device)} of device memory"
+        lines = [tokens, lanes]
         lines += [_line(model) for model in self.models]
         lines.append(f"Total host memory: {_text(self.host_total)}")
         if self.device_total:
@@ -128,6 +132,10 @@ def _line(model: ModelPlan) -> str:
     if model.open:
         line += f"; any size: {', '.join(model.open)}"
     return line
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number > 1 else "")
 
 
 def _text(count: int) -> str:

@@ -5,7 +5,7 @@
             started = time.monotonic()
             return lambda code: print(call.method, code.name, time.monotonic() - started)
 
-`begin` runs on an executor's thread when a call has arrived and before its first message is read. It may
+`begin` runs on an executor's thread when a call has arrived, and got a context, before its first message is read. It may
 
 - refuse: what it raises ends the call with its status, and neither the context nor any interceptor after
   this one learns of the call;
@@ -46,13 +46,17 @@ class IncomingCall:
         "/package.Service/Method".
     known
         Whether the server has such a method. Otherwise the name is whatever the caller made up.
+    waited
+        Nanoseconds that it waited for a context, as far as the server knows: see `MethodStatistics.waiting`.
+        0 for what has no contexts, such as mounted servicers.
     trailing_metadata
         Pairs to send with the status; append to it in `begin`.
     """
 
-    def __init__(self, method: str, call: ServerCall, *, known: bool = True) -> None:
+    def __init__(self, method: str, call: ServerCall, *, known: bool = True, waited: int = 0) -> None:
         self.method = method
         self.known = known
+        self.waited = waited
         self._identity: str | None = None
         self.trailing_metadata: list[MetadataItem] = []
         self._call = call

@@ -7,12 +7,11 @@ messages stay with the callers, and their number has a limit, beyond which calls
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from yais.core.clock import NANOSECONDS, monotonic
+from yais.core.clock import NANOSECONDS, Clock, monotonic
 from yais.errors import Code
 from yais.rpc.completion_queue import CoreServer, ServerCall
 from yais.rpc.executor import Executor
@@ -52,6 +51,8 @@ class Reception:
         with several executors for a method a call might wait here for one while another is idle.
     max_seconds
         How long a call may wait; then it is refused with UNAVAILABLE when its turn comes.
+    clock
+        Measures how long.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Reception:
         slots: int,
         max_waiting: int,
         max_seconds: float,
+        clock: Clock = monotonic,
     ) -> None:
         self.path = path
         self._executor = executor
@@ -71,6 +73,7 @@ class Reception:
         # One more is taken from core only to be refused, where no more may wait in core.
         self._asked = slots + self._room + (0 < self._room == max_waiting)
         self._longest = int(max_seconds * NANOSECONDS)
+        self._clock = clock
         self._free: list[Slot] = []
         self._waiting: deque[tuple[Any, int]] = deque()
         self._closed = False
@@ -94,7 +97,7 @@ class Reception:
                 event, arrived = self._waiting.popleft()
             except IndexError:  # `close` was faster
                 break
-            waited = monotonic() - arrived
+            waited = self._clock() - arrived
             if waited <= self._longest:
                 slot.serve(event, arrived, waited)
                 return
@@ -104,9 +107,12 @@ class Reception:
     def close(self) -> None:
         """Refuse the calls that wait, and those that would: the server is stopping. From any thread."""
         self._closed = True
-        with contextlib.suppress(IndexError):
-            while True:
-                self._refuse_late(self._waiting.popleft()[0])
+        while self._waiting:
+            try:
+                event, _arrived = self._waiting.popleft()
+            except IndexError:  # `free` was faster
+                break
+            self._refuse(event, Code.UNAVAILABLE, "the server is shutting down")
 
     def _ask(self) -> None:
         if not self._core.request(self.path, self._executor.queue, self._arrived):
@@ -116,17 +122,14 @@ class Reception:
         if not event.success:
             self._executor.vacate()
         elif self._free:
-            self._free.pop().serve(event, monotonic(), 0)
+            self._free.pop().serve(event, self._clock(), 0)
         elif len(self._waiting) == self._room:
             text = f"{len(self._waiting)} calls of {self.path} wait for a context, and no more may"
             self._refuse(event, Code.RESOURCE_EXHAUSTED, text)
         else:
-            self._waiting.append((event, monotonic()))
+            self._waiting.append((event, self._clock()))
             if self._closed:
                 self.close()
-
-    def _refuse_late(self, event: Any) -> None:
-        self._refuse(event, Code.UNAVAILABLE, "the server is shutting down")
 
     def _refuse(self, event: Any, code: Code, details: str) -> None:
         ServerCall(event).finish(code, details, (), done=lambda _: self._ask())

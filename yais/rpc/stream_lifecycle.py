@@ -29,7 +29,7 @@ _log = logging.getLogger("yais.rpc")
 
 
 class StreamLifecycle:
-    """One slot: arms a registered method, serves the call that arrives, and arms it again.
+    """One slot: serves a call, and then asks for the next.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class _StreamCall(StreamOwner):
     def _open(self) -> Pending | None:
         environment = self._environment
         if environment.interceptors:
-            incoming = IncomingCall(self._method.path, self._call)
+            incoming = IncomingCall(self._method.path, self._call, waited=self._waited)
             incoming.trailing_metadata = self.trailing_metadata
             interception = Interception(incoming)
             interception.begin(environment.interceptors)

@@ -117,7 +117,7 @@ class UnaryLifecycle:
         call.receive_message(self._on_message)
 
     def _admitted(self, call: ServerCall) -> bool:
-        self._interception = Interception(IncomingCall(self.method.path, call))
+        self._interception = Interception(IncomingCall(self.method.path, call, waited=self._waited))
         try:
             self._interception.begin(self._environment.interceptors)
         except BaseException as error:
@@ -128,10 +128,10 @@ class UnaryLifecycle:
     def _on_message(self, message: bytes | None) -> None:
         call, method = self._live_call(), self.method
         if message is None:
-            if self._waited:  # the caller may be gone since, and whatever is said then goes nowhere
-                self._finish(Code.CANCELLED, "the call was cancelled while it waited for a context")
-                return
-            # The caller sent none, or core refused it (too large) and has set the status itself.
+            # The caller sent none, or has gone, or core refused it (too large) and has set the status itself.
+            self._close_started = True
+            self._due += 1
+            call.receive_close(self._on_close)
             self._finish(Code.UNIMPLEMENTED, f"{method.path} requires exactly one request message")
             return
         if seconds_left(call.deadline) <= 0:
@@ -202,8 +202,11 @@ class UnaryLifecycle:
             self._live_call().receive_close(self._on_close)
 
     def _on_close(self, cancelled: bool) -> None:
-        if cancelled and not self._settled:
-            context = self._context
+        context = self._context
+        if cancelled and context is None:  # before there was anything to execute
+            late = seconds_left(self._live_call().deadline) <= 0
+            self._code = Code.DEADLINE_EXCEEDED if late else Code.CANCELLED
+        elif cancelled and not self._settled:
             assert context is not None and self._awaited is not None
             context._rpc_cancelled = True
             try:
