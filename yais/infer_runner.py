@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy.typing as npt
 
@@ -39,10 +39,19 @@ class InferFuture(Future[Any]):
         self._late: DeadlineExceeded | None = None
 
     def follow(self, source: Future[Any]) -> None:
-        """Make `source` the work that `cancel` cancels."""
+        """Make `source` the work that `cancel` cancels, and that a thread that waits may do."""
         self._source = source
+        if self._sleepers or self._done_callbacks:
+            source.hand_over()
+        else:
+            self.offer(source.assist, source.hand_over)
         if self._late is not None:  # the deadline passed in the work before
             source.cancel()
+
+    def add_done_callback(self, fn: Callable[[Self], Any]) -> None:
+        """Call `fn(self)` once the future is done, on the thread that completes it."""
+        self.hand_over()
+        super().add_done_callback(fn)
 
     def running(self) -> bool:
         """Whether the request is being executed, and can no longer be cancelled."""

@@ -135,6 +135,7 @@ class InferRunner(AbstractInferRunner[InferResponse]):
             signature=shapes,
             respond=respond,
             arrays=True,
+            waits=respond is None,
             lane=bindings.rewind() if bindings is not None else None,
         )
 

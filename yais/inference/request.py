@@ -42,6 +42,9 @@ class InferRequest:
         After it nobody waits for the answer.
     received
         When the request came in: ns of `monotonic`.
+    waits
+        Whether whoever asks is likely to wait for the answer next. A short batch is then run by the thread
+        that waits, unless another begins before.
     arrays
         Whether the contents of the response are to be arrays, too.
     waited
@@ -67,6 +70,7 @@ class InferRequest:
     lane: Lane | None = None
     waited: int = 0
     arrays: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,8 @@
             started = time.monotonic()
             return lambda code: print(call.method, code.name, time.monotonic() - started)
 
-`begin` runs on an executor's thread when a call has arrived, and got a context, before its first message is read. It may
+`begin` runs on an executor's thread when a call has arrived and a context is free for it, before its first
+message is read. It may
 
 - refuse: what it raises ends the call with its status, and neither the context nor any interceptor after
   this one learns of the call;

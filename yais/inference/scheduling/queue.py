@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 __all__ = ["Batch", "BatchQueue", "CloseReason", "Item"]
 
@@ -47,8 +46,7 @@ class CloseReason(enum.StrEnum):
     """Nothing else was there, and waiting is not configured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[ItemT]):
+class Batch(NamedTuple, Generic[ItemT]):
     """Items that run together.
 
     Attributes

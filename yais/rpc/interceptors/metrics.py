@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from yais.core.clock import NANOSECONDS, Clock, monotonic
 from yais.errors import Code
@@ -31,10 +31,12 @@ _BULK = 1024  # durations that are counted together, which is what makes the his
 class Metrics(Interceptor, Collector):
     """Counts calls by method, and is a collector for Prometheus. Thread-safe.
 
-    - `yais_rpc_started_total{method}`: calls that have arrived
+    - `yais_rpc_started_total{method}`: calls that have arrived and got a context
     - `yais_rpc_handled_total{method,code}`: calls that are over, by their status, such as "OK"
     - `yais_rpc_in_flight{method}`: the difference of the two
     - `yais_rpc_seconds{method}`: histogram of how long they took, from arrival to end
+    - `yais_rpc_context_seconds{method}`: histogram of how long they waited for a context before they began,
+      as far as the server knows (`IncomingCall.waited`); a part of the former
 
     As the first of `Server(interceptors=...)` it counts what the others refuse, too. Several servers may
     share one.
@@ -45,7 +47,7 @@ class Metrics(Interceptor, Collector):
     Parameters
     ----------
     bounds
-        Upper bounds of the histogram's buckets, in seconds, ascending; one without a bound is added.
+        Upper bounds of the histograms' buckets, in seconds, ascending; one without a bound is added.
     max_methods
         How many methods have a label of their own, at most.
     clock
@@ -81,18 +83,21 @@ class Metrics(Interceptor, Collector):
 
     def begin(self, call: IncomingCall) -> Ended:
         """Count the call, and again when it is over."""
+        waited = call.waited
         with self._lock:
             counts = self._methods.get(call.method)
             if counts is None:
                 counts = self._new(call)
             counts.started += 1
+            if waited:
+                counts.wait(waited)
         clock = self._clock
-        started = clock()
+        arrived = clock() - waited
 
         def ended(code: Code) -> None:
-            seconds = (clock() - started) / NANOSECONDS
+            taken = clock() - arrived
             with self._lock:
-                counts.end(code, seconds)
+                counts.end(code, taken)
 
         return ended
 
@@ -101,21 +106,25 @@ class Metrics(Interceptor, Collector):
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         label = ("method",)
-        started = CounterMetricFamily("yais_rpc_started", "Calls that have arrived.", labels=label)
+        started = CounterMetricFamily("yais_rpc_started", "Calls that got a context.", labels=label)
         handled = CounterMetricFamily(
             "yais_rpc_handled", "Calls that are over, by status.", labels=("method", "code")
         )
         in_flight = GaugeMetricFamily("yais_rpc_in_flight", "Calls that are not over.", labels=label)
         seconds = HistogramMetricFamily("yais_rpc_seconds", "From arrival to end.", labels=label)
+        waits = HistogramMetricFamily(
+            "yais_rpc_context_seconds", "From arrival until a context was free.", labels=label
+        )
         with self._lock:
             for method, counts in self._all().items():
                 started.add_metric((method,), counts.started)
                 in_flight.add_metric((method,), counts.in_flight)
                 for code, count in counts.codes.items():
                     handled.add_metric((method, code.name), count)
-                histogram = counts.histogram()
-                seconds.add_metric((method,), histogram.cumulative(), histogram.sum)
-        yield from (started, handled, in_flight, seconds)
+                counts.count()
+                for family, histogram in ((seconds, counts.taken), (waits, counts.waits)):
+                    family.add_metric((method,), histogram.cumulative(), histogram.sum)
+        yield from (started, handled, in_flight, seconds, waits)
 
     def _new(self, call: IncomingCall) -> _Counts:
         if not call.known or len(self._methods) == self._max_methods:
@@ -130,7 +139,7 @@ class Metrics(Interceptor, Collector):
 class _Counts:
     """What is counted of one method. Not thread-safe."""
 
-    __slots__ = ("_histogram", "_pending", "codes", "handled", "started")
+    __slots__ = ("_taken", "_waits", "codes", "handled", "started", "taken", "waits")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         from yais.telemetry.histogram import Histogram  # brings numpy, which `import yais` does without
@@ -138,22 +147,30 @@ class _Counts:
         self.started = 0
         self.handled = 0
         self.codes: collections.Counter[Code] = collections.Counter()
-        self._histogram = Histogram(bounds)
-        self._pending: list[float] = []
+        self.taken = Histogram(bounds)
+        self.waits = Histogram(bounds)
+        self._taken: list[int] = []  # ns, not in the histogram yet
+        self._waits: list[int] = []  # the same of those that waited
 
     @property
     def in_flight(self) -> int:
         return self.started - self.handled
 
-    def end(self, code: Code, seconds: float) -> None:
+    def wait(self, waited: int) -> None:
+        self._waits.append(waited)
+        if len(self._waits) == _BULK:
+            self.count()
+
+    def end(self, code: Code, taken: int) -> None:
         self.handled += 1
         self.codes[code] += 1
-        self._pending.append(seconds)
-        if len(self._pending) == _BULK:
-            self.histogram()
+        self._taken.append(taken)
+        if len(self._taken) == _BULK:
+            self.count()
 
-    def histogram(self) -> Any:
-        if self._pending:
-            self._histogram.observe(self._pending)
-            self._pending.clear()
-        return self._histogram
+    def count(self) -> None:
+        """Bring the histograms up to date."""
+        for histogram, noted in ((self.taken, self._taken), (self.waits, self._waits)):
+            histogram.observe([nanoseconds / NANOSECONDS for nanoseconds in noted])
+            noted.clear()
+        self.waits.counts[0] += self.started - self.waits.counts.sum()  # those that did not wait
