@@ -30,7 +30,7 @@ _RUNNING = "RUNNING"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
 _FINISHED = "FINISHED"
 _PATIENT = 0.1
-"""Seconds that a thread must be ready to wait before it does the work itself; far above what such work takes."""
+"""Seconds that a thread must be ready to wait before it does the work itself: far above what that takes."""
 
 _DONE = frozenset({_CANCELLED, _FINISHED})
 

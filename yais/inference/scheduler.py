@@ -26,8 +26,8 @@ __all__ = ["Scheduler"]
 
 
 # How long a short batch waits for a thread that wants its answer, ns, before it is given to another. Such a
-thread # comes at once if it comes, but waking the timer costs: 10 us a request with 1 ms, measured with
-`infer(...).get()` on # one thread, and 2 us with this.
+# thread comes at once if it comes at all, but waking the timer costs: with `infer(...).get()` on one thread
+# 10 us a request if this is 1 ms, and 2 us with 5.
 _SOON = 5_000_000
 
 

@@ -114,7 +114,14 @@ class UnaryLifecycle:
         self._call = call = ServerCall(event)
         if self._environment.interceptors and not self._admitted(call):
             return
+        if waited:
+            self._watch_close(call)  # first: the caller may be gone, although its message is here
         call.receive_message(self._on_message)
+
+    def _watch_close(self, call: ServerCall) -> None:
+        self._close_started = True
+        self._due += 1
+        call.receive_close(self._on_close)
 
     def _admitted(self, call: ServerCall) -> bool:
         self._interception = Interception(IncomingCall(self.method.path, call, waited=self._waited))
@@ -129,9 +136,8 @@ class UnaryLifecycle:
         call, method = self._live_call(), self.method
         if message is None:
             # The caller sent none, or has gone, or core refused it (too large) and has set the status itself.
-            self._close_started = True
-            self._due += 1
-            call.receive_close(self._on_close)
+            if not self._close_started:
+                self._watch_close(call)
             self._finish(Code.UNIMPLEMENTED, f"{method.path} requires exactly one request message")
             return
         if seconds_left(call.deadline) <= 0:
@@ -197,9 +203,7 @@ class UnaryLifecycle:
             # The slot may have been recycled since: then this is about the next call, if at all.
             if self._awaited is None or self._settled or self._close_started:
                 return
-            self._close_started = True
-            self._due += 1
-            self._live_call().receive_close(self._on_close)
+            self._watch_close(self._live_call())
 
     def _on_close(self, cancelled: bool) -> None:
         context = self._context
