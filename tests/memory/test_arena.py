@@ -107,6 +107,14 @@ def test_an_arena_that_is_too_small(taken: int, wanted: int, left: int) -> None:
         arena.take(wanted)
 
 
+def test_less_than_nothing() -> None:
+    arena = Arena(HostMemoryResource(), 200)
+    arena.take(100)
+    with pytest.raises(ValueError, match=r"^got size=-64, expected 0 or more bytes$"):
+        arena.take(-64)
+    assert arena.statistics() == ArenaStatistics(200, 128)
+
+
 def test_an_arena_recovers_when_there_was_no_memory() -> None:
     resource = Counting()
     arena = Arena(resource, 64)

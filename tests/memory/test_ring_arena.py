@@ -143,6 +143,9 @@ def test_what_does_not_fit() -> None:
         arena.allocate(300, timeout=TIMEOUT)
     with pytest.raises(ValueError, match="got size=-1"):
         arena.allocate(-1, timeout=TIMEOUT)
+    with pytest.raises(TypeError):
+        arena.allocate(1.5, timeout=TIMEOUT)  # type: ignore[arg-type]
+    assert arena.statistics().live_bytes == 0
     for segments, size in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="expected at least 1 of 1"):
             new(segments, size)

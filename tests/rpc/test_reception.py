@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -13,8 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from echo_pb2 import EchoReply, EchoRequest
-from echoing import SAY, SOON, Client, Held, echo_service, echoing, eventually, on_thread
+from echoing import SAY, SOON, Client, Held, echoing, eventually, on_thread
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,7 +23,7 @@ from yais.core.clock import NANOSECONDS, monotonic
 from yais.errors import Code
 from yais.rpc.reception import Reception
 from yais.rpc.transport import Transport
-from yais.testing import FaultyNetwork, ManualClock, serving
+from yais.testing import FaultyNetwork, ManualClock
 
 ROOM = 64
 """Calls that may wait where the server can see them, for as many contexts or fewer."""
@@ -95,10 +93,9 @@ def test_so_many_are_executed_at_once_as_there_are_contexts():
     held = Held.fresh()
     with echoing(held, contexts=contexts) as client:
         texts = [f"hold {number}" for number in range(3 * contexts)]
-        calls = [client.begin(text) for text in texts]
+        calls = queue_up(client, texts)
         held.started.wait(*texts[:contexts])
-        eventually(lambda: waiting(client.server) == contexts)
-        client.pass_by()
+        assert waiting(client.server) == contexts
         for number in range(contexts):
             held.finish(texts[number])
             held.started.wait(texts[number + contexts])
@@ -209,7 +206,7 @@ def test_one_more_stream_than_may_wait_is_refused():
         eventually(lambda: client.server.in_flight == 1)
         for number in range(2):
             calls.append(client.chat([1]))
-            eventually(lambda: waiting(client.server) == number + 1)
+            eventually(lambda count=number + 1: waiting(client.server) == count)
         text = f"2 calls of /{SERVICE}/Run wait for a context, and no more may"
         for _ in range(5):
             assert failed(client.chat([1])) == (grpc.StatusCode.RESOURCE_EXHAUSTED, text)

@@ -25,10 +25,11 @@ from yais.lane import Lane, Lanes
 __all__ = ["Scheduler"]
 
 
-# How long a short batch waits for a thread that wants its answer, ns, before it is given to another. Such a
-# thread comes at once if it comes at all, but waking the timer costs: with `infer(...).get()` on one thread
-# 10 us a request if this is 1 ms, and 2 us with 5.
-_SOON = 5_000_000
+# How long a short batch waits for a thread that wants its answer before it is given to another, ns. Such
+# threads come at once if they come at all, but a timer that is due slows them down while it waits for the
+# interpreter's lock: `infer(...).get()` in a loop by 12 us a request if it is due every millisecond, by 1 us
+# every 50. So the time is doubled while they come.
+_SOONEST, _LATEST = 1_000_000, 50_000_000
 
 
 class _Work(NamedTuple):
@@ -74,6 +75,7 @@ class Scheduler:
         self._wake_at: int | None = None
         self._blocked_since: int | None = None  # waiting for a lane
         self._soon = False  # `_on_soon` is going to be called
+        self._patience = _SOONEST
         self._closed = False
 
     def __repr__(self) -> str:
@@ -233,10 +235,11 @@ class Scheduler:
         """Start what is ready a moment later, if nobody has by then."""
         if not self._soon:
             self._soon = True
-            self._timer.call_at(monotonic() + _SOON, self._on_soon)
+            self._timer.call_at(monotonic() + self._patience, self._on_soon)
 
     def _on_soon(self) -> None:
         self._soon = False  # before the look at the queue: what comes after that asks again
+        self._patience = _SOONEST if self.pending else min(2 * self._patience, _LATEST)
         self._dispatch()
 
     def _on_timer(self) -> None:

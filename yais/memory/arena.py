@@ -60,9 +60,13 @@ class Arena:
 
         Raises
         ------
+        ValueError
+            `size` is negative.
         MemoryError
             The arena is too small; the message says by how much.
         """
+        if size < 0:
+            raise ValueError(f"got size={size}, expected 0 or more bytes")
         end = self._used + size
         if end > self.size:
             left = max(0, self.size - self._used)

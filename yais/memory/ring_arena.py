@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
+import operator
 import threading
 from dataclasses import dataclass
 
@@ -101,6 +102,8 @@ class RingArena:
 
         Raises
         ------
+        TypeError, ValueError
+            `size` is no whole number, or negative.
         MemoryError
             A segment is too small for it; the message says by how much.
         DeadlineExceeded
@@ -108,7 +111,7 @@ class RingArena:
         RuntimeError
             The arena is closed.
         """
-        if size < 0:
+        if operator.index(size) < 0:  # or TypeError: what is no whole number would be lost in the ring
             raise ValueError(f"got size={size}, expected 0 or more bytes")
         if size > self.max_allocation_size:
             over = size - self.max_allocation_size

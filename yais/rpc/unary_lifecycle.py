@@ -62,6 +62,7 @@ class UnaryLifecycle:
         "_environment",
         "_executor",
         "_finish_hook",
+        "_gone",
         "_interception",
         "_lock",
         "_on_finished",
@@ -97,6 +98,7 @@ class UnaryLifecycle:
         self._awaited: concurrent.futures.Future[Any] | None = None
         self._accepted = self._waited = 0
         self._code = Code.UNKNOWN  # what the status says, once it is on its way
+        self._gone: Code | None = None  # how the caller went, before there was anything to execute
         self._close_started = False
         self._settled = False
         self._due = 1  # operations whose events are still to come before the slot is free
@@ -134,6 +136,9 @@ class UnaryLifecycle:
 
     def _on_message(self, message: bytes | None) -> None:
         call, method = self._live_call(), self.method
+        if self._gone is not None:
+            self._finish(self._gone, "the caller went while the call waited for a context")
+            return
         if message is None:
             # The caller sent none, or has gone, or core refused it (too large) and has set the status itself.
             if not self._close_started:
@@ -207,9 +212,9 @@ class UnaryLifecycle:
 
     def _on_close(self, cancelled: bool) -> None:
         context = self._context
-        if cancelled and context is None:  # before there was anything to execute
+        if cancelled and context is None:
             late = seconds_left(self._live_call().deadline) <= 0
-            self._code = Code.DEADLINE_EXCEEDED if late else Code.CANCELLED
+            self._gone = Code.DEADLINE_EXCEEDED if late else Code.CANCELLED
         elif cancelled and not self._settled:
             assert context is not None and self._awaited is not None
             context._rpc_cancelled = True
@@ -300,7 +305,7 @@ class UnaryLifecycle:
         self._due -= 1
         if self._due:
             return
-        context, interception, code = self._context, self._interception, self._code
+        context, interception, code = self._context, self._interception, self._gone or self._code
         if context is not None and self._finish_hook:
             self._hook(context.on_finish)
         self._reset()
