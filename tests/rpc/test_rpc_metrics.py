@@ -7,13 +7,14 @@ import urllib.request
 
 import grpc
 import pytest
-from echoing import SOON, eventually
+from echoing import SAY, SOON, Held, echoing, eventually
 from every_kind import PATHS, every_kind
 from incoming import METHOD, begun, incoming, pass_through
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import yais
+from yais.core.clock import NANOSECONDS
 from yais.errors import Code
 from yais.rpc.interceptors.bearer_token import BearerToken
 from yais.rpc.interceptors.metrics import Metrics
@@ -81,6 +82,57 @@ def test_methods_and_codes_are_told_apart():
         ("/a.B/C", "ABORTED"): 1,
         ("/a.B/D", "OK"): 1,
     }
+
+
+def waiting(nanoseconds):
+    """Make a call that has waited for a context."""
+    call = incoming()
+    call.waited = nanoseconds
+    return call
+
+
+def test_how_long_calls_waited_is_known_when_they_begin():
+    clock = ManualClock(start=NANOSECONDS)
+    metrics = Metrics(bounds=[0.1, 1], clock=clock)
+    begun(metrics)
+    begun(metrics)
+    interception = begun(metrics, waiting(250_000_000))
+    for _ in range(2):  # reading counts nothing twice
+        scrape = Scrape(metrics)
+        buckets = {bound: value for (_, bound), value in scrape.of("context_seconds_bucket").items()}
+        assert buckets == {"0.1": 2, "1.0": 3, "+Inf": 3}
+        assert scrape.of("context_seconds_sum") == {METHOD: 0.25}
+        assert scrape.of("seconds_count") == {METHOD: 0}
+    clock.advance(0.5)
+    interception.end(Code.OK)
+    assert Scrape(metrics).of("seconds_sum") == {METHOD: 0.75}  # from arrival
+
+
+def test_waits_are_counted_in_bulk():
+    metrics = Metrics(bounds=[1])
+    for number in range(3000):
+        pass_through(metrics, waiting(2 * NANOSECONDS if number % 3 else 0))
+    scrape = Scrape(metrics)
+    assert scrape.of("context_seconds_bucket") == {(METHOD, "1.0"): 1000, (METHOD, "+Inf"): 3000}
+    assert scrape.of("context_seconds_count") == {METHOD: 3000}
+    assert scrape.of("context_seconds_sum") == {METHOD: 4000}
+
+
+def test_calls_that_wait_for_a_context_are_counted():
+    held, metrics = Held.fresh(), Metrics()
+    with echoing(held, contexts=1, interceptors=[metrics]) as client:
+        first = client.begin("hold")
+        held.started.wait("hold")
+        second = client.begin("later")
+        eventually(lambda: client.server.statistics().methods[SAY].waiting == 1)
+        held.finish("hold")
+        assert [first.result(SOON).text, second.result(SOON).text] == ["hold", "later"]
+        client.idle()
+    scrape = Scrape(metrics)
+    waited = held.started.contexts["later"].waited / NANOSECONDS
+    assert scrape.of("context_seconds_count") == {SAY: 2}
+    assert scrape.of("context_seconds_sum") == {SAY: waited} and waited > 0
+    assert scrape.of("seconds_sum")[SAY] > waited
 
 
 def test_more_than_is_counted_in_bulk():

@@ -17,14 +17,15 @@ from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
-from yais.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from yais.errors import AlreadyExists, FailedPrecondition, NotFound
 from yais.infer_runner import Post, Pre
+from yais.inference.capacity import Capacity
 from yais.inference.infer_runner import InferRunner
-from yais.inference.layout import Signature
-from yais.inference.loading import load_engine, signature_of
-from yais.inference.model import Model, ModelOptions
-from yais.inference.plan import CapacityPlan, ModelPlan, model_plan, staging_bytes
+from yais.inference.loading import load_engine
+from yais.inference.model import Model
+from yais.inference.plan import CapacityPlan, staging_bytes
 from yais.inference.profile import Profile
+from yais.inference.registration import Registration, registration
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.tokens import Tokens
 from yais.lane import Device, Lanes, Placement
@@ -39,28 +40,6 @@ __all__ = ["InferenceManager", "ManagerStatistics"]
 _log = logging.getLogger("yais.inference")
 
 _VERSION = "1"  # models of a manager have no other
-
-
-@dataclass(slots=True, eq=False)
-class _Registered:
-    """A model and what it needs; `model` is None until there is room for it.
-
-    User code may have effects, so that only model files are run on zeros first.
-    """
-
-    signature: Signature
-    engine: Engine
-    options: ModelOptions
-    plan: ModelPlan
-    warm_up: bool
-    model: Model | None = None
-
-    def close(self, timeout: float) -> bool:
-        """Close the model, or the engine that never became one."""
-        if self.model is not None:
-            return self.model.close(timeout)
-        self.engine.close()
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +126,8 @@ class InferenceManager:
         self._timer = Timer("infer-timer")
         self._homes = itertools.cycle(self._lanes.threads)
         self._lock = threading.Lock()
-        self._models: dict[str, _Registered] = {}
-        self._reserved = 0  # bytes of staging memory in each lane
-        self._reserved_device = 0  # and of device memory
-        self._allocated = False
+        self._models: dict[str, Registration] = {}
+        self._capacity = Capacity(self._lanes, self._tokens)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -210,19 +187,27 @@ class InferenceManager:
         self._check_new(name)
         engine = load_engine(model, inputs, outputs, options)
         try:
-            entry = self._entry(name, engine, concurrency, max_batch_size, batching, profiles or {})
-            entry.warm_up = isinstance(model, str | Path | bytes)
+            entry = registration(
+                name,
+                engine,
+                limit=self.max_exec_concurrency,
+                concurrency=concurrency,
+                max_batch_size=max_batch_size,
+                batching=batching,
+                profiles=profiles or {},
+                warms_up=isinstance(model, str | Path | bytes),
+            )
             with self._lock:
                 self._check_new(name)
-                if self._allocated:
+                if self._capacity.allocated:
                     self._make_ready(entry)
                 self._models[name] = entry
         except BaseException:
             if engine is not model:  # that one stays the caller's
                 engine.close()
             raise
-        if self._allocated and entry.model is None:
-            _log.warning("%s", self._lacking(entry))
+        if self._capacity.allocated and entry.model is None:
+            _log.warning("%s", self._capacity.lacking(entry.plan))
 
     def plan(self) -> CapacityPlan:
         """Return what `allocate` will take, and allocate nothing."""
@@ -256,13 +241,7 @@ class InferenceManager:
             plan = self.plan()
             for line in str(plan).splitlines():
                 _log.info("%s", line)
-            deadline = Deadline.after(timeout)
-            if plan.staging > self._reserved or plan.device > self._reserved_device:
-                self._lanes.reserve(plan.staging, timeout, device=plan.device)
-                self._reserved = max(self._reserved, plan.staging)
-                self._reserved_device = max(self._reserved_device, plan.device)
-            self._tokens.reserve(plan.scratch, deadline.remaining() or 0.0)
-            self._allocated = True
+            self._capacity.reserve(plan, timeout)
             for entry in self._models.values():
                 self._make_ready(entry)
         return plan
@@ -315,7 +294,7 @@ class InferenceManager:
             which = f"'{name}'" + (f" version {version}" if version else "")
             raise NotFound(f"got model {which}, expected one of {sorted(self._models)}, version {_VERSION}")
         if entry.model is None:
-            raise FailedPrecondition(self._lacking(entry))
+            raise FailedPrecondition(self._capacity.lacking(entry.plan))
         return entry.model
 
     def unregister(self, name: str, timeout: float = 30.0) -> bool:
@@ -403,45 +382,8 @@ class InferenceManager:
         if name in self._models:
             raise AlreadyExists(f"model '{name}' is registered already")
 
-    def _entry(
-        self,
-        name: str,
-        engine: Engine,
-        concurrency: int | None,
-        max_batch_size: int | None,
-        batching: BatchingPolicy | None,
-        profiles: Mapping[str, Profile],
-    ) -> _Registered:
-        limit = self.max_exec_concurrency
-        wanted = limit if concurrency is None else concurrency
-        if wanted < 1:
-            raise InvalidArgument(f"got concurrency={concurrency} for model '{name}', expected 1 to {limit}")
-        if wanted > limit:
-            _log.warning("model '%s': concurrency %d is cut to max_exec_concurrency %d", name, wanted, limit)
-        if batching is not None and max_batch_size is None:
-            max_batch_size = batching.max_batch
-        signature = signature_of(name, engine, max_batch_size, profiles)
-        if batching is not None and batching.max_batch != signature.max_batch:
-            raise InvalidArgument(
-                f"got batching of up to {batching.max_batch} for model '{name}', expected max_batch_size "
-                f"{signature.max_batch}"
-            )
-        if batching is not None and getattr(engine, "decoupled", False):
-            raise InvalidArgument(
-                f"got batching for model '{name}', which answers any number of times: expected none"
-            )
-        instances = min(wanted, limit)
-        plan = model_plan(
-            signature,
-            instances,
-            scratch=getattr(engine, "scratch_size", 0),
-            device=getattr(engine, "device_size", 0),
-            on_device=hasattr(engine, "begin"),
-        )
-        return _Registered(signature, engine, ModelOptions(batching, instances), plan, warm_up=False)
-
-    def _make_ready(self, entry: _Registered) -> None:
-        if entry.model is not None or not self._fits(entry.plan):
+    def _make_ready(self, entry: Registration) -> None:
+        if entry.model is not None or not self._capacity.fits(entry.plan):
             return
         model = Model(
             entry.signature,
@@ -452,29 +394,12 @@ class InferenceManager:
             tokens=self._tokens,
             timer=self._timer,
         )
-        if entry.warm_up:
+        if entry.warms_up:
             try:
                 model.warm_up()
             except Exception as error:  # zeros are not good input for every model
                 _log.info("model '%s' does not take zeros: %s", model.name, error)
         entry.model = model
-
-    def _fits(self, plan: ModelPlan) -> bool:
-        return (
-            staging_bytes([plan]) <= self._reserved
-            and plan.device <= self._reserved_device
-            and plan.scratch <= self._tokens.scratch_size
-        )
-
-    def _lacking(self, entry: _Registered) -> str:
-        name, plan = entry.plan.name, entry.plan
-        if not self._allocated:
-            return f"model '{name}' has no memory yet: call allocate()"
-        return (
-            f"model '{name}' needs {staging_bytes([plan])} bytes of staging, {plan.device} of device and "
-            f"{plan.scratch} of activation memory, and there are {self._reserved}, {self._reserved_device} "
-            f"and {self._tokens.scratch_size}: call update_resources()"
-        )
 
     def _pool(self, stage: str) -> ThreadPool:
         return next(self._homes)[stage]

@@ -1,44 +1,24 @@
-"""The runner: takes a batch through its stages, each on its named pool of a lane or all on one thread.
-
-    pre      gather the inputs of all requests into the lane's staging memory; begin copies to a device
-    execute  take an execution token, launch
-    post     wait for a device; cut the outputs into responses and complete the futures
-
-The token goes back when the engine is done, before outputs are copied or handed out, and with it the model's
-instance. Nobody blocks a thread while waiting for a token: the batch goes on when one is lent to it. What is
-taken is always taken in one order, lane, instance, token, so that no two batches wait for each other.
-
-If a batch fails, its requests run again one by one, so that a request the engine cannot take fails alone.
-"""
+"""The runner: what a model needs to run batches, and on which threads each runs."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable
 
 from yais.core.clock import monotonic
-from yais.core.future import Future
 from yais.core.pool import Lease
-from yais.core.thread_pool import ThreadPool
-from yais.engines.engine import Array, DecoupledEngine, Engine, Execution
-from yais.errors import DeadlineExceeded, Internal, YaisError
+from yais.engines.engine import Array, Engine, Execution
+from yais.inference.batch_run import BatchRun, hand_on
 from yais.inference.execution import HostExecution
-from yais.inference.gather import gather, staging_size, views
 from yais.inference.job import Job
 from yais.inference.layout import Signature
 from yais.inference.pace import Pace
-from yais.inference.request import Respond
 from yais.inference.responder import Responder
-from yais.inference.scheduling.queue import Batch, CloseReason
+from yais.inference.scheduling.queue import Batch
 from yais.inference.statistics import BatchRecord, ModelStatistics
-from yais.inference.tokens import Token, Tokens
+from yais.inference.tokens import Tokens
 from yais.lane import Lane
 
 __all__ = ["Runner"]
-
-_log = logging.getLogger("yais.inference")
 
 
 class Runner:
@@ -83,7 +63,7 @@ class Runner:
         token = self.tokens.try_acquire()
         if token is None:
             return False
-        run = _Run(self, batch, lane, blocked, _nothing, _nothing)
+        run = BatchRun(self, batch, lane, blocked, _nothing, _nothing)
         run.pre()
         run.execute(token)
         run.post()
@@ -112,12 +92,12 @@ class Runner:
         """
         threads = lane.item.threads
         pre, execute = threads.get("pre"), threads["execute"]
-        run = _Run(self, batch, lane, blocked, executed, answered)
+        run = BatchRun(self, batch, lane, blocked, executed, answered)
         # What is short does not hop from thread to thread; and a request alone is not copied.
         if pre is not None and len(batch.items) > 1 and not self.pace.short(batch.size):
-            _hand_on(pre, run.prepare, execute)
+            hand_on(pre, run.prepare, execute)
         else:
-            _hand_on(execute, run.prepare, None)
+            hand_on(execute, run.prepare, None)
 
     def record(self, record: BatchRecord) -> None:
         """Count a batch that succeeded."""
@@ -127,269 +107,6 @@ class Runner:
         """Count a request that failed, and complete its future."""
         self._statistics.record_failure(monotonic() - job.request.received)
         job.future.set_exception(error)
-
-
-class _Run:
-    """One batch on its way."""
-
-    __slots__ = (
-        "_answered",
-        "_batch",
-        "_error",
-        "_executed",
-        "_execution",
-        "_jobs",
-        "_lane",
-        "_outputs",
-        "_record",
-        "_runner",
-        "_size",
-        "_threads",
-        "_token",
-    )
-
-    def __init__(
-        self,
-        runner: Runner,
-        batch: Batch[Job],
-        lane: Lease[Lane],
-        blocked: int,
-        executed: Callable[[], None],
-        answered: Callable[[], None],
-    ) -> None:
-        self._runner = runner
-        self._batch = batch
-        self._lane: Lease[Lane] | None = lane
-        self._threads = lane.item.threads
-        self._executed = executed
-        self._answered = answered
-        self._jobs: list[Job] = []
-        self._size = 0
-        self._execution: Execution | None = None
-        self._outputs: list[Array] | None = None
-        self._error: BaseException | None = None
-        self._token: Lease[Token] | None = None
-        self._record = BatchRecord(batch.reason, buffers_wait=blocked)
-
-    # --- From thread to thread ------------------------------------------------------------------------
-
-    def prepare(self, execute: ThreadPool | None) -> None:
-        """Run the first stage here, and the others on `execute`, or here too, once there is a token."""
-        self.pre()
-        if not self._jobs:  # all were cancelled
-            self._executed()
-            self._free_lane()
-            self._answered()
-            return
-        tokens = self._runner.tokens
-        token = tokens.try_acquire()
-        if token is not None:
-            _hand_on(execute, self.go, token)
-            return
-        wanted = monotonic()
-        threads = self._threads["execute"]
-
-        def lent(future: Future[Lease[Token]]) -> None:
-            self._record.token_wait = monotonic() - wanted
-            _hand_on(threads, self.go, future.result(0))
-
-        tokens.acquire_future().add_done_callback(lent)
-
-    def go(self, token: Lease[Token]) -> None:
-        """Run the second stage here, and the third on its own threads if it is worth it."""
-        runner = self._runner
-        self.execute(token)
-        here = not runner.on_device and runner.handing_out.short(self._size)
-        _hand_on(None if here else self._threads.get("post"), self.post)
-
-    # --- The stages -----------------------------------------------------------------------------------
-
-    def pre(self) -> None:
-        self._jobs = [job for job in self._batch.items if not job.future.done()]
-        self._size = sum([job.size for job in self._jobs])
-        self._record.input_start = monotonic()
-        try:
-            if self._jobs:
-                self._execution = self._begin(self._jobs)
-        except BaseException as error:  # SystemExit, too: an engine may run anything
-            self._error = error
-
-    def execute(self, token: Lease[Token]) -> None:
-        self._token = token
-        runner, record = self._runner, self._record
-        try:
-            if not self._claim():
-                self._jobs, self._execution = [], None
-            if self._execution is not None:
-                self._launch(self._execution, token.item)
-        except BaseException as error:
-            self._error = error
-        if self._error is not None:
-            self._split(self._error)
-        elif self._execution is not None and not runner.on_device and not runner.blocks:
-            runner.pace.observe(self._size, record.infer_end - record.infer_start)
-        if self._outputs is not None or self._execution is None:
-            self._free_engine()
-            self._free_lane()  # outputs are in memory of their own
-
-    def post(self) -> None:
-        try:
-            if self._execution is not None and self._outputs is None:
-                self._fetch(self._execution)
-            if self._outputs is not None:
-                start = monotonic()
-                self._respond(self._outputs)
-                self._runner.handing_out.observe(self._size, monotonic() - start)
-        except BaseException as error:
-            self._split(error)
-        finally:
-            self._execution = None
-            self._free_engine()
-            self._free_lane()
-            self._answered()
-
-    # --- Their parts ----------------------------------------------------------------------------------
-
-    def _claim(self) -> bool:
-        """Take the jobs, which can no longer be cancelled then; return whether anybody wants an answer.
-
-        Those cancelled since `pre` stay where they are in the batch, and nobody is answered.
-        """
-        wanted = False
-        for job in self._jobs:
-            if job.future.set_running_or_notify_cancel():
-                wanted = True
-        return wanted
-
-    def _begin(self, jobs: list[Job]) -> Execution:
-        runner, lane = self._runner, self._held_lane()
-        inputs = runner.signature.inputs
-        if len(jobs) == 1:
-            return runner.begin(views(inputs, jobs[0]), lane)
-        lane.staging.reset(staging_size(inputs, jobs))
-        return runner.begin(gather(inputs, jobs, lane.staging), lane)
-
-    def _launch(self, execution: Execution, token: Token) -> None:
-        runner, record = self._runner, self._record
-        record.infer_start = monotonic()
-        if record.token_wait and all(job.dead(record.infer_start) for job in self._jobs):
-            raise DeadlineExceeded("the deadline passed while the request waited for an execution token")
-        if runner.decoupled:
-            self._stream(cast("DecoupledEngine", runner.engine), cast("HostExecution", execution))
-            return
-        try:
-            execution.launch(token.scratch)
-        except Internal as error:  # the engine does not know what its model is called
-            raise Internal(f"model '{runner.signature.name}' failed: {error}") from None
-        if not runner.on_device:
-            record.infer_end = monotonic()
-            self._outputs = runner.responder.checked(execution.outputs(), self._size)
-
-    def _fetch(self, execution: Execution) -> None:
-        """Wait for the device."""
-        record = self._record
-        execution.wait()
-        record.infer_end = monotonic()
-        self._free_engine()
-        outputs = execution.outputs()
-        record.stream_wait = monotonic() - record.infer_end
-        self._outputs = self._kept(outputs)
-
-    def _kept(self, outputs: Sequence[Array]) -> list[Array]:
-        """Return checked copies of a device's outputs: the lane goes back before everybody has read them."""
-        return [array.copy() for array in self._runner.responder.checked(outputs, self._size)]
-
-    def _respond(self, outputs: list[Array]) -> None:
-        """Complete the futures."""
-        runner, jobs = self._runner, self._jobs
-        responses = runner.responder.responses(jobs, outputs)
-        # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
-        runner.record(self._record.of(jobs))
-        for job, response in zip(jobs, responses, strict=True):
-            if not job.future.cancelled():
-                job.future.set_result(response)
-        self._jobs = []
-
-    def _stream(self, engine: DecoupledEngine, execution: HostExecution) -> None:
-        """Hand out the responses to the one request of a batch as they come."""
-        runner, record = self._runner, self._record
-        (job,) = self._jobs
-        respond = cast("Respond", job.request.respond)
-        with contextlib.closing(engine.stream(execution.inputs)) as stream:
-            for outputs in stream:
-                if job.dead(monotonic()):
-                    raise DeadlineExceeded("the deadline passed between two responses")
-                checked = runner.responder.checked(outputs, job.size)
-                if not respond(runner.responder.responses([job], checked)[0]):
-                    break
-        record.infer_end = monotonic()
-        runner.record(record.of(self._jobs))
-        job.future.set_result(runner.responder.nothing(job))
-        self._jobs, self._execution = [], None
-
-    def _held_lane(self) -> Lane:
-        assert self._lane is not None
-        return self._lane.item
-
-    def _free_engine(self) -> None:
-        """Give token and instance back, once."""
-        token, self._token = self._token, None
-        if token is not None:
-            token.release()
-            self._executed()
-
-    def _free_lane(self) -> None:
-        """Give the lane back, once."""
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.release()
-
-    def _split(self, error: BaseException) -> None:
-        """Run the requests of a failed batch one by one; a single one has failed for good."""
-        jobs, self._jobs = self._jobs, []
-        self._execution = self._outputs = None
-        if len(jobs) == 1 or self._token is None:
-            for job in jobs:
-                self._fail(job, error)
-            return
-        for job in jobs:
-            if job.future.cancelled():
-                continue
-            self._jobs, self._size, self._outputs = [job], job.size, None
-            self._record = BatchRecord(CloseReason.IDLE)
-            self._record.input_start = monotonic()
-            try:
-                self._held_lane().staging.reset()  # the batch's; a job that brought its lane along is alone
-                execution = self._begin([job])
-                self._launch(execution, self._token.item)
-                if self._outputs is None:
-                    execution.wait()
-                    self._record.infer_end = monotonic()
-                    self._outputs = self._kept(execution.outputs())
-                responses = self._runner.responder.responses([job], self._outputs)
-            except BaseException as single:
-                self._fail(job, single)
-            else:
-                self._runner.record(self._record.of([job]))
-                job.future.set_result(responses[0])
-        self._jobs, self._outputs = [], None
-
-    def _fail(self, job: Job, error: BaseException) -> None:
-        name = self._runner.signature.name
-        if not isinstance(error, YaisError):
-            _log.error("model '%s' failed", name, exc_info=error)
-            error = Internal(f"model '{name}' failed: {error}")
-        if not job.future.done():
-            self._runner.fail(job, error)
-
-
-def _hand_on(pool: ThreadPool | None, stage: Callable[..., None], *arguments: Any) -> None:
-    """Run a stage on a pool, or right here if there is none, or if it has been closed meanwhile."""
-    if pool is not None:
-        with contextlib.suppress(RuntimeError):
-            pool.submit(stage, *arguments)
-            return
-    stage(*arguments)
 
 
 def _nothing() -> None:
