@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from yais.core.clock import Deadline
 from yais.core.future import Future
+from yais.core.offered_future import OfferedFuture
 from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
@@ -27,7 +28,7 @@ Post = Callable[[dict[str, Array]], Any]
 """Makes the result of a future of a model's outputs."""
 
 
-class InferFuture(Future[Any]):
+class InferFuture(OfferedFuture[Any]):
     """The outputs of a model: `get(timeout)`, `wait(timeout)`, `await`, `add_done_callback`, `cancel()`.
 
     `cancel` succeeds until the request is executed.
@@ -41,10 +42,11 @@ class InferFuture(Future[Any]):
     def follow(self, source: Future[Any]) -> None:
         """Make `source` the work that `cancel` cancels, and that a thread that waits may do."""
         self._source = source
-        if self._sleepers or self._done_callbacks:
-            source.hand_over()
-        else:
-            self.offer(source.assist, source.hand_over)
+        if isinstance(source, OfferedFuture):
+            if self._sleepers or self._done_callbacks:
+                source.hand_over()
+            else:
+                self.offer(source.assist, source.hand_over)
         if self._late is not None:  # the deadline passed in the work before
             source.cancel()
 

@@ -113,6 +113,11 @@ class Lanes:
     device
         Gives lanes their device half.
 
+    Raises
+    ------
+    ValueError
+        A number is too small, or the process may not run on the CPUs of a place.
+
     Attributes
     ----------
     pool
@@ -137,28 +142,33 @@ class Lanes:
         wanted = {stage: number for stage, number in threads.items() if number}
         # One place has the name of the whole, several have their own as well.
         names = [name if len(self.places) == 1 else f"{name}-{place.name}" for place in self.places]
-        self._threads = [
-            {
-                stage: ThreadPool(number, name=f"{leading}-{stage}", cpus=place.cpus)
-                for stage, number in wanted.items()
-            }
-            for leading, place in zip(names, self.places, strict=True)
-        ]
-        count = count or 2 * wanted.get("execute", 1) * len(self.places)
+        count = 2 * wanted.get("execute", 1) * len(self.places) if count is None else count
+        if count < 1:
+            raise ValueError(f"got count={count}, expected at least 1")
         self._device = device
-        homes = list(zip(names, self.places, self._threads, strict=True))
-        self._lanes = [
-            Lane(
-                f"{leading}-{index}",
-                place,
-                pools,
-                _staging(place, memory, f"{leading} staging", self.memory),
-                device.stream(place) if device is not None else None,
-            )
-            for index, (leading, place, pools) in zip(
-                range(max(count, len(homes))), itertools.cycle(homes), strict=False
-            )
-        ]
+        self._threads: list[dict[str, ThreadPool]] = [{} for _ in self.places]
+        try:
+            for leading, place, pools in zip(names, self.places, self._threads, strict=True):
+                for stage, number in wanted.items():
+                    pools[stage] = ThreadPool(number, name=f"{leading}-{stage}", cpus=place.cpus)
+            homes = list(zip(names, self.places, self._threads, strict=True))
+            self._lanes = [
+                Lane(
+                    f"{leading}-{index}",
+                    place,
+                    pools,
+                    _staging(place, memory, f"{leading} staging", self.memory),
+                    device.stream(place) if device is not None else None,
+                )
+                for index, (leading, place, pools) in zip(
+                    range(max(count, len(homes))), itertools.cycle(homes), strict=False
+                )
+            ]
+        except BaseException:  # threads that nobody closes stay
+            for pools in self._threads:
+                for pool in pools.values():
+                    pool.shutdown(wait=False)
+            raise
         self.pool: Pool[Lane] = Pool(self._lanes, name=f"{name} lanes", on_return=_reset)
 
     def __repr__(self) -> str:

@@ -304,3 +304,24 @@ def test_activation_memory_needs_a_resource(device: FakeDevice) -> None:
         with pytest.raises(ValueError, match="no memory resource"):
             manager.allocate()
         assert manager.get_models() == []
+
+
+def test_copies_to_a_device_go_from_the_memory_of_a_lane(manager: InferenceManager) -> None:
+    engine = doubling()
+    begun: list[tuple[bool, ...]] = []
+    begin = engine.begin
+
+    def watched(inputs: Any, lane: Any) -> Any:
+        staging = np.frombuffer(lane.staging._buffer.view, np.uint8)
+        begun.append(tuple(np.may_share_memory(array, staging) for array in inputs))
+        return begin(inputs, lane)
+
+    engine.begin = watched  # type: ignore[method-assign]
+    manager.register("M", engine)
+    manager.allocate()
+    runner = manager.infer_runner("M")
+    assert (runner.infer(x=np.ones((1, 4), np.float32)).get(SOON)["y"] == 2).all()
+    with runner.bindings() as bindings:
+        bindings["x"][...] = 3
+        assert (runner.infer(bindings).get(SOON)["y"] == 6).all()
+    assert begun == [(True,), (True,)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -233,7 +234,7 @@ def test_who_has_waited_too_long_is_refused_when_the_turn_comes(monkeypatch):
         late = queue_up(client, ["late", "later"])
         clock.advance(2.5)
         [in_time] = queue_up(client, ["in time"])
-        clock.advance(2.6)
+        clock.advance(5.0)
         assert waiting(client.server) == 3  # nobody looks before
         held.finish("hold")
         for call in late:
@@ -242,7 +243,7 @@ def test_who_has_waited_too_long_is_refused_when_the_turn_comes(monkeypatch):
             assert error.details() == f"no context of {SAY} became free in time"
         assert [first.result(SOON).text, in_time.result(SOON).text] == ["hold", "in time"]
         assert held.started.texts == ["hold", "in time"]
-        assert held.started.contexts["in time"].waited == 2.6 * NANOSECONDS
+        assert held.started.contexts["in time"].waited == 5.0 * NANOSECONDS  # no longer than that
         nothing_is_left(client.server, before)
 
 
@@ -394,6 +395,23 @@ def test_deadlines_that_pass_while_a_call_waits():
         assert ends.codes.entries == [Code.OK, Code.DEADLINE_EXCEEDED]
         assert held.started.texts == ["hold"]
         assert client.say("next") == "next"
+
+
+def test_callers_that_go_before_they_have_sent_a_request():
+    ends, silence = Ends(), threading.Event()
+
+    def requests():
+        silence.wait(SOON)
+        yield from ()
+
+    with echoing(Held.fresh(), contexts=1, interceptors=[ends]) as client:
+        before = occupants(client.server)
+        call = client.channel.stream_unary(SAY).future(requests(), timeout=SOON)
+        eventually(lambda: client.server.in_flight == 1)
+        call.cancel()
+        ends.codes.wait(Code.CANCELLED)
+        nothing_is_left(client.server, before)
+        silence.set()
 
 
 def test_connections_that_break_while_calls_wait():

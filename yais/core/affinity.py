@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yais.core.cpu_set import CpuSet
+from yais.core.cpu_set import MOST_CPUS, CpuSet
 from yais.core.sysfs import read_cpus, read_text
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def set_affinity(cpus: CpuSet) -> None:
 
 def _cpuset_cpus() -> CpuSet:
     """Return what the cpuset allows, by asking for every CPU: leaves the thread with that affinity."""
-    os.sched_setaffinity(0, range(8192))  # The most Linux can be built for: NR_CPUS in arch/x86/Kconfig.
+    os.sched_setaffinity(0, range(MOST_CPUS))
     return allowed_cpus()
 
 

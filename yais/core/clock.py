@@ -40,7 +40,7 @@ class Deadline:
         """Return the deadline `seconds` from now; None or infinity gives one that never passes."""
         if seconds is None or seconds == math.inf:
             return NEVER
-        return cls(clock() + int(seconds * NANOSECONDS))
+        return cls(clock() + int(float(seconds) * NANOSECONDS))
 
     def remaining(self, *, clock: Clock = monotonic) -> float | None:
         """Seconds left, never below zero; None without a deadline."""

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["CpuSet"]
+__all__ = ["MOST_CPUS", "CpuSet"]
+
+MOST_CPUS = 8192
+"""CPUs that Linux can be built for: NR_CPUS in arch/x86/Kconfig."""
 
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
@@ -24,7 +27,7 @@ class CpuSet:
     Raises
     ------
     ValueError
-        The text is not such a list, or a number is negative.
+        The text is not such a list, or a number is negative; or a text has one that no machine has.
     """
 
     __slots__ = ("_cpus",)
@@ -79,4 +82,6 @@ def _parsed(text: str) -> Iterator[int]:
             raise ValueError(
                 f"got CPU list {text!r} with {part!r}, expected numbers and ranges as in '0-3,8'"
             )
+        if last >= MOST_CPUS:
+            raise ValueError(f"got CPU list {text!r}, expected numbers below {MOST_CPUS}")
         yield from range(first, last + 1)

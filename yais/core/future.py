@@ -29,9 +29,6 @@ _PENDING = "PENDING"
 _RUNNING = "RUNNING"
 _CANCELLED = "CANCELLED_AND_NOTIFIED"
 _FINISHED = "FINISHED"
-_PATIENT = 0.1
-"""Seconds that a thread must be ready to wait before it does the work itself: far above what that takes."""
-
 _DONE = frozenset({_CANCELLED, _FINISHED})
 
 
@@ -51,14 +48,12 @@ class Future(concurrent.futures.Future[T]):
         self._done_callbacks: list[Callable[[Any], Any]] = []
         self._blocking: threading.Condition | None = None
         self._sleepers: list[threading.Lock] | None = None  # each is held until the future is done
-        self._work: tuple[Callable[[], None], Callable[[], None]] | None = None
 
     if not TYPE_CHECKING:  # To type checkers it stays the attribute it is in the base class.
 
         @property
         def _condition(self) -> threading.Condition:
             # Read by the base class and by the helpers of concurrent.futures before they block.
-            self.hand_over()
             with self._lock:
                 if self._blocking is None:
                     self._waiters: list[Any] = []
@@ -105,7 +100,6 @@ class Future(concurrent.futures.Future[T]):
                 return True
             # The standard class leaves telling the waiters to an executor. Here there may be none.
             self._state = _CANCELLED
-            self._work = None
             if self._blocking is not None:
                 for waiter in self._waiters:
                     waiter.add_cancelled(self)
@@ -140,7 +134,6 @@ class Future(concurrent.futures.Future[T]):
             self._result = result
             self._exception = exception
             self._state = _FINISHED
-            self._work = None
             if self._blocking is not None:
                 for waiter in self._waiters:
                     if exception is None:
@@ -185,33 +178,8 @@ class Future(concurrent.futures.Future[T]):
             self._sleep(timeout)
         return self._state in _DONE
 
-    def offer(self, here: Callable[[], None], elsewhere: Callable[[], None]) -> None:
-        """Let a thread that is about to wait for the result do the work itself.
-
-        One of the two is called, at most once: `here` does the work before it returns, `elsewhere` hands it
-        to other threads. That nobody may ever wait is for the caller to mind.
-        """
-        self._work = (here, elsewhere)
-
-    def assist(self) -> None:
-        """Do the work on this thread, if it is on offer."""
-        work, self._work = self._work, None
-        if work is not None:
-            work[0]()
-
-    def hand_over(self) -> None:
-        """Have the work done by other threads, if it is on offer."""
-        work, self._work = self._work, None
-        if work is not None:
-            work[1]()
-
     def _sleep(self, timeout: float | None) -> None:
         """Wait until the future is done, or for `timeout` seconds."""
-        if self._work is not None:
-            if timeout is None or timeout >= _PATIENT:
-                self.assist()
-            else:
-                self.hand_over()
         # A plain lock takes a third of the time of a condition variable, of which most is making it.
         sleeper = threading.Lock()
         sleeper.acquire()

@@ -50,6 +50,12 @@ class BatchRun:
         Of its model.
     lane, blocked, executed, answered
         See `Runner.start`.
+
+    Attributes
+    ----------
+    asked
+        When it was given to the threads that execute, which may be fewer than tokens; ns. To be set before
+        `prepare`: that wait counts as one for the token.
     """
 
     __slots__ = (
@@ -66,6 +72,7 @@ class BatchRun:
         "_size",
         "_threads",
         "_token",
+        "asked",
     )
 
     def __init__(
@@ -90,11 +97,14 @@ class BatchRun:
         self._error: BaseException | None = None
         self._token: Lease[Token] | None = None
         self._record = BatchRecord(batch.reason, buffers_wait=blocked)
+        self.asked: int | None = None
 
     # --- From thread to thread ------------------------------------------------------------------------
 
     def prepare(self, execute: ThreadPool | None) -> None:
         """Run the first stage here, and the others on `execute`, or here too, once there is a token."""
+        if self.asked is not None:
+            self._record.token_wait = monotonic() - self.asked
         self.pre()
         if not self._jobs:  # all were cancelled
             self._executed()
@@ -110,7 +120,7 @@ class BatchRun:
         threads = self._threads["execute"]
 
         def lent(future: Future[Lease[Token]]) -> None:
-            self._record.token_wait = monotonic() - wanted
+            self._record.token_wait += monotonic() - wanted
             hand_on(threads, self.go, future.result(0))
 
         tokens.acquire_future().add_done_callback(lent)
@@ -128,7 +138,7 @@ class BatchRun:
         """Run the first stage: gather, and begin."""
         self._jobs = [job for job in self._batch.items if not job.future.done()]
         self._size = sum([job.size for job in self._jobs])
-        self._record.input_start = monotonic()
+        self._record.input_start = monotonic() - self._record.token_wait
         try:
             if self._jobs:
                 self._execution = self._begin(self._jobs)
@@ -187,7 +197,8 @@ class BatchRun:
     def _begin(self, jobs: list[Job]) -> Execution:
         runner, lane = self._runner, self._held_lane()
         inputs = runner.signature.inputs
-        if len(jobs) == 1:
+        # A device copies from the lane's memory, where a job that brings its lane along has its inputs.
+        if len(jobs) == 1 and (not runner.on_device or jobs[0].request.lane is not None):
             return runner.begin(views(inputs, jobs[0]), lane)
         lane.staging.reset(staging_size(inputs, jobs))
         return runner.begin(gather(inputs, jobs, lane.staging), lane)
@@ -271,7 +282,8 @@ class BatchRun:
         """Run the requests of a failed batch one by one; a single one has failed for good."""
         jobs, self._jobs = self._jobs, []
         self._execution = self._outputs = None
-        if len(jobs) == 1 or self._token is None:
+        late = isinstance(error, DeadlineExceeded)  # alone they would be later still
+        if len(jobs) == 1 or self._token is None or late:
             for job in jobs:
                 self._fail(job, error)
             return

@@ -55,6 +55,12 @@ class Bindings(Mapping[str, Array]):
                 f"got a batch of {batch} for model '{signature.name}', expected 1 to "
                 f"{max(1, signature.max_batch)}"
             )
+        known = [spec.name for spec in signature.inputs]
+        for name in shapes:
+            if name not in known:
+                raise InvalidArgument(
+                    f"got a shape of '{name}' for model '{signature.name}', expected of {known}"
+                )
         leading = (batch,) if signature.max_batch else ()
         specs = [
             TensorSpec(spec.name, spec.datatype, (*leading, *_shape(spec, shapes, signature)))
@@ -143,10 +149,13 @@ class Bindings(Mapping[str, Array]):
 
 
 def _shape(spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> tuple[int, ...]:
-    shape = shapes.get(spec.name)
-    if shape is None:
-        profile = signature.profiles.get(spec.name)
-        shape = profile.usual if profile else spec.shape
+    profile = signature.profiles.get(spec.name)
+    shape = shapes.get(spec.name, profile.usual if profile else spec.shape)
+    if profile is not None and not profile.allows(shape):
+        raise InvalidArgument(
+            f"got shape {list(shape)} for input '{spec.name}' of model '{signature.name}', expected "
+            f"{list(profile.smallest)} to {list(profile.largest)}, as in its profile"
+        )
     fits = len(shape) == len(spec.shape) and all(
         size >= 0 and want in {-1, size} for size, want in zip(shape, spec.shape, strict=True)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from yais.core.future import Future
+from yais.core.offered_future import OfferedFuture
 from yais.inference.layout import Layout
 from yais.inference.request import InferRequest, InferResponse
 
@@ -32,7 +32,7 @@ class Job:
         self.size = layout.batch
         self.group = layout.group
         self.queued = queued
-        self.future: Future[InferResponse] = Future()
+        self.future: OfferedFuture[InferResponse] = OfferedFuture()
         self._deadline = request.deadline.at
 
     def dead(self, now: int) -> bool:

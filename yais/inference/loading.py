@@ -25,14 +25,25 @@ def load_engine(
     options: Any,
 ) -> Engine:
     """Return an engine for a model; see `InferenceManager.register`. Raises InvalidArgument."""
-    if hasattr(model, "execute") and hasattr(model, "select"):
+    is_engine = hasattr(model, "execute") and hasattr(model, "select")
+    if options is not None and (is_engine or callable(model)):
+        raise InvalidArgument(f"got options for {model!r}, expected them for an ONNX model only")
+    if is_engine:
+        if inputs or outputs:
+            raise InvalidArgument(f"got inputs or outputs for {model!r}, which says itself what it takes")
         return cast("Engine", model)
     if callable(model):
         from yais.engines.python import PythonEngine
 
         if not inputs or not outputs:
             raise InvalidArgument(f"got no specs for {model!r}, expected inputs=[...] and outputs=[...]")
-        return PythonEngine(model, inputs=inputs, outputs=outputs)
+        for spec in (*inputs, *outputs):
+            if not isinstance(spec, TensorSpec):
+                raise InvalidArgument(f"got {spec!r} among the inputs and outputs, expected a TensorSpec")
+        try:
+            return PythonEngine(model, inputs=inputs, outputs=outputs)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from None
     if inputs or outputs:
         raise InvalidArgument(
             "got inputs or outputs for a model file, which says itself what it takes and gives"

@@ -17,7 +17,7 @@ from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
-from yais.errors import AlreadyExists, FailedPrecondition, NotFound
+from yais.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from yais.infer_runner import Post, Pre
 from yais.inference.capacity import Capacity
 from yais.inference.infer_runner import InferRunner
@@ -127,6 +127,7 @@ class InferenceManager:
         self._homes = itertools.cycle(self._lanes.threads)
         self._lock = threading.Lock()
         self._models: dict[str, Registration] = {}
+        self._ending: list[Registration] = []  # those that did not end in time: `close` looks again
         self._capacity = Capacity(self._lanes, self._tokens)
         self._closed = False
 
@@ -298,7 +299,7 @@ class InferenceManager:
         return entry.model
 
     def unregister(self, name: str, timeout: float = 30.0) -> bool:
-        """Refuse new requests to a model, let those in flight end, and free it.
+        """Refuse new requests to a model, let those in flight end, and free it. Waits for an `allocate`, too.
 
         Returns
         -------
@@ -314,7 +315,10 @@ class InferenceManager:
             entry = self._models.pop(name, None)
         if entry is None:
             raise NotFound(f"got model '{name}', expected one of {sorted(self._models)}")
-        return entry.close(timeout)
+        ended = entry.close(timeout)
+        if not ended:
+            self._ending.append(entry)
+        return ended
 
     def serve(
         self,
@@ -350,13 +354,17 @@ class InferenceManager:
         return server
 
     def close(self, timeout: float = 30.0) -> bool:
-        """Unregister all models, end the threads, free the memory; return whether all ended. Idempotent."""
+        """Unregister all models, end the threads, free the memory; return whether all ended. Idempotent.
+
+        Not on a thread of the manager: not in a done-callback, `pre`, `post` or a model.
+        """
         deadline = Deadline.after(timeout)
         with self._lock:
             self._closed = True
-            entries = list(self._models.values())
+            entries = [*self._ending, *self._models.values()]
             self._models.clear()
-        drained = all([entry.close(deadline.remaining() or 0.0) for entry in entries])  # noqa: C419 - every one
+        self._ending = [entry for entry in entries if not entry.close(deadline.remaining() or 0.0)]
+        drained = not self._ending
         self._timer.close(5.0)
         drained = self._lanes.close(deadline.remaining() or 0.0) and drained
         if drained:
@@ -379,6 +387,8 @@ class InferenceManager:
 
     def _check_new(self, name: str) -> None:
         self._check_open()
+        if not isinstance(name, str) or not name:
+            raise InvalidArgument(f"got model name {name!r}, expected some text")
         if name in self._models:
             raise AlreadyExists(f"model '{name}' is registered already")
 

@@ -97,6 +97,7 @@ class Runner:
         if pre is not None and len(batch.items) > 1 and not self.pace.short(batch.size):
             hand_on(pre, run.prepare, execute)
         else:
+            run.asked = monotonic()
             hand_on(execute, run.prepare, None)
 
     def record(self, record: BatchRecord) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple, cast
 
 from yais.core.clock import monotonic
@@ -65,6 +66,8 @@ class Scheduler:
         self._placed: deque[Job] = deque()  # jobs that bring a lane along
         self._runner = runner
         self._lanes = lanes.pool
+        # Threads of the user's may be anywhere, and where lanes have their CPUs that is wrong.
+        self._may_help = all(place.cpus is None for place in lanes.places)
         self._timer = timer
         self._lock = threading.Lock()
         self._free = instances
@@ -96,12 +99,12 @@ class Scheduler:
                 self._queue.push(job)
             else:
                 self._placed.append(job)
-            full = self._queue.full
+            full, alone = self._queue.full, self.pending == 1
             if not self._free:  # whoever gives an instance back looks for what waits
                 return True
         dispatcher = current_dispatcher()
-        if dispatcher is None and job.request.waits and self._runner.pace.short(job.size):
-            job.future.offer(self._flush, self._dispatch)
+        if dispatcher is None and alone and job.request.waits and self._helps(job):
+            job.future.offer(partial(self._help, job), self._dispatch)
             self._dispatch_soon()
         elif dispatcher is None:
             self._dispatch()
@@ -134,15 +137,29 @@ class Scheduler:
         return not self.pending and not self._unanswered
 
     def _flush(self) -> None:
-        """Run what is ready, if short on this thread: a dispatcher's, or one that waits for an answer."""
+        """Run what is ready, on this thread if it is short. Only on a dispatcher's thread."""
         self._flushing.discard(current_dispatcher())
         while self.pending and (work := self._take()) is not None:
-            if self._runner.pace.short(work.batch.size) and self._runner.run(*work):
-                self._give_back()
-                self._on_answered()
-            else:
-                self._runner.start(*work, self._on_executed, self._on_answered)
+            self._perform(work)
         self._set_timer()
+
+    def _helps(self, job: Job) -> bool:
+        """Whether a thread that waits for the job may run it."""
+        return self._may_help and self._runner.pace.short(job.size)
+
+    def _help(self, job: Job) -> None:
+        """Run what is ready until `job` is done, on the thread that waits; leave the rest to others."""
+        while not job.future.done() and self.pending and (work := self._take()) is not None:
+            self._perform(work)
+        self._dispatch()
+
+    def _perform(self, work: _Work) -> None:
+        """Run a batch, on this thread if it is short."""
+        if self._runner.pace.short(work.batch.size) and self._runner.run(*work):
+            self._give_back()
+            self._on_answered()
+        else:
+            self._runner.start(*work, self._on_executed, self._on_answered)
 
     def _dispatch(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> None:
         """Start what is ready on the lanes' threads; `lane`, if given, was waited for `blocked` ns."""

@@ -189,6 +189,8 @@ class ModelServer:
 
 
 def _address(host: str, port: int) -> str:
+    if not 0 <= port < 65536:  # gRPC takes it, and listens elsewhere
+        raise ValueError(f"got port {port}, expected 0 to 65535")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -34,12 +34,19 @@ _STEP = 0.1  # seconds between two steps of the progress bar
 _COUNT = click.IntRange(min=1)
 
 
+def _finite(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):  # click's range lets "nan" pass
+        raise click.BadParameter(f"got {value}, expected seconds")
+    return value
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=5.0,
+    callback=_finite,
     show_default=True,
     help="How long to measure.",
 )
@@ -47,6 +54,7 @@ _COUNT = click.IntRange(min=1)
     "--warmup",
     type=click.FloatRange(min=0),
     default=0.5,
+    callback=_finite,
     show_default=True,
     help="Seconds to run before that.",
 )
