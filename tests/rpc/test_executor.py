@@ -150,7 +150,7 @@ def test_only_executor_threads_are_dispatchers():
     assert current_dispatcher() is None
     with echoing(Where, contexts=2) as client:
         # Two contexts, the calls that may wait for one, the one for servicers, and the shutdown.
-        assert client.say("") == "<Executor yais-rpc-0: running, 68 contexts>"
+        assert client.say("") == "<Executor yais-rpc-0: running, 68 in use>"
         assert client.say("loop") == "None"
 
 
@@ -216,7 +216,7 @@ def test_a_fault_in_a_handler_ends_no_thread(caplog, error):
 def test_an_executor_without_work_ends_once_it_is_told_to():
     ended = threading.Event()
     executor = Executor("alone", on_end=ended.set)
-    assert repr(executor) == "<Executor alone: not running, 0 contexts>"
+    assert repr(executor) == "<Executor alone: not running, 0 in use>"
     executor.drain()
     executor.start()
     assert ended.wait(SOON)

@@ -48,7 +48,7 @@ def nothing_is_left(server: yais.Server, before: list[str]) -> None:
     assert waiting(server) == 0
     assert occupants(server) == before
     assert server.stop(SOON)
-    assert all(each.endswith("not running, 0 contexts>") for each in occupants(server))
+    assert all(each.endswith("not running, 0 in use>") for each in occupants(server))
 
 
 def hold(client: Client, held: type[Held], text: str = "hold") -> Any:

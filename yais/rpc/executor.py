@@ -67,7 +67,7 @@ class Executor:
 
     def __repr__(self) -> str:
         state = "running" if self._thread.is_alive() else "not running"
-        return f"<Executor {self.name}: {state}, {self._occupants} contexts>"
+        return f"<Executor {self.name}: {state}, {self._occupants} in use>"
 
     def start(self) -> None:
         """Start the thread. What is armed on the queue before is handled then."""

@@ -9,7 +9,8 @@ completed, and so the last operations started, from any thread. Until then the o
 `_watch`, and a lock decides which of the two starts the call's ReceiveClose.
 
 An RPC that is answered within `execute`, or before the executor's queue has run empty, never has a
-separate ReceiveClose: one event less. Only an RPC that really waits is watched for cancellation.
+separate ReceiveClose: one event less. Only an RPC that really waits, for a context or in one, is watched for
+cancellation.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class AccessLog(Interceptor):
         """Note the moment; log when the call is over."""
         if not self._logger.isEnabledFor(self._level):
             return None
-        started = self._clock()
+        started = self._clock() - call.waited
 
         def ended(code: Code) -> None:
             fields = {

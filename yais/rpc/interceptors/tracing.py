@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,7 @@ class Tracing(Interceptor):
             context=parent,
             kind=trace.SpanKind.SERVER,
             attributes=_attributes(call),
+            start_time=time.time_ns() - call.waited,
         )
         # Never detached: the variables of a call go when it does.
         self._context.attach(trace.set_span_in_context(span, parent))
