@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.resources_cases import Case, Goal, Work
 from yais.engines.onnx import OnnxOptions
+from yais.infer_runner import InferFuture
 from yais.inference.infer_runner import InferRunner
 from yais.inference.manager import InferenceManager
 
@@ -136,6 +137,31 @@ def _slow_runner(concurrency: int) -> Iterator[Work]:
 
 
 @contextlib.contextmanager
+def _slow_callbacks(concurrency: int) -> Iterator[Work]:
+    """Keep as many in flight, each asked by the callback of one before: no thread but those that execute."""
+    feed = _slow_feed()
+    with _runner(slow_model(), concurrency, _BATCH) as runner:
+
+        def work(count: int) -> None:
+            turns, over = iter(range(count)), threading.Semaphore(0)  # next() of a range is atomic
+
+            def again(done: InferFuture | None) -> None:
+                if done is not None:
+                    done.result(0)
+                if next(turns, None) is None:
+                    over.release()
+                else:
+                    runner.infer(feed).add_done_callback(again)
+
+            for _ in range(2 * concurrency):
+                again(None)
+            for _ in range(2 * concurrency):
+                over.acquire(timeout=_LONG)
+
+        yield work
+
+
+@contextlib.contextmanager
 def _slow_threads(concurrency: int) -> Iterator[Work]:
     """Let each of so many threads call one session in a loop."""
     run = _bare(slow_model(), _slow_feed())
@@ -181,6 +207,13 @@ INFER_CASES: list[Case] = [
             _SAME_RATE,
         )
         for concurrency in (1, 2)
+    ),
+    Case(
+        "InferRunner, 3 ms a batch, concurrency 2, asked by callbacks",
+        _of(_slow_callbacks, 2),
+        _of(_slow_threads, 2),
+        "session.run in 2 threads",
+        _SAME_RATE,
     ),
     Case(
         "InferRunner, 3 ms a batch, concurrency 2",
