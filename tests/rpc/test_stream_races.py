@@ -138,8 +138,8 @@ def test_a_writer_that_waits_for_room_learns_that_there_will_be_none(end):
             ends[end]()
             for writer in writers:
                 writer.join(SOON)
-            # Some may have been taken: the write before them ends, or fails, before the news of the end, and at
-            # the end of the grace each that fails makes room for the next.
+            # Some may have been taken: the write before them ends, or fails, before the news of the end, and
+            # after the grace each that fails makes room for the next.
             assert len(taken) == 6 and (end == "stop" or taken.count(False) >= 4)
             eventually(lambda: not stream.connected)
             assert not stream.write(BIG)
