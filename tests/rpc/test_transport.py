@@ -230,6 +230,7 @@ def test_max_waiting_calls(limit):
             f"{limit} calls of {SAY} wait for a context, and no more may",
         )
         assert client.status("one more") == refused
+        assert client.server.statistics().methods[SAY].refused == 1
         held.finish("hold")
         assert first.result(SOON).text == "hold"
         assert [call.result(SOON).text for call in waiting] == [str(number) for number in range(limit)]

@@ -53,6 +53,11 @@ class Reception:
         How long a call may wait; then it is refused with UNAVAILABLE when its turn comes.
     clock
         Measures how long.
+
+    Attributes
+    ----------
+    refused
+        Calls that were refused.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Reception:
         self._free: list[Slot] = []
         self._waiting: deque[tuple[Any, int]] = deque()
         self._closed = False
+        self.refused = 0
 
     def __len__(self) -> int:
         """Return how many calls wait here. From any thread."""
@@ -132,4 +138,5 @@ class Reception:
                 self.close()
 
     def _refuse(self, event: Any, code: Code, details: str) -> None:
+        self.refused += 1
         ServerCall(event).finish(code, details, (), done=lambda _: self._ask())

@@ -242,14 +242,17 @@ class Server:
         for slot in self._slots:
             by_path.setdefault(slot.method.path, []).append(slot)
         waiting: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
         for reception in self._receptions:
             waiting[reception.path] += len(reception)
+            refused[reception.path] += reception.refused
         for path, slots in by_path.items():
             methods[path] = MethodStatistics(
                 executor=slots[0].method.executor or _DEFAULT,
                 contexts=len(slots),
                 in_flight=sum(slot.busy for slot in slots),
                 waiting=waiting[path],
+                refused=refused[path],
                 calls=sum(slot.calls for slot in slots),
             )
         return ServerStatistics(methods, self._host.in_flight, self._host.statistics())

@@ -26,6 +26,9 @@ class MethodStatistics:
     waiting
         Calls that wait for a context, of those the server knows: as many as there are contexts (or 64), where
         the executor has one thread, and none otherwise. The others wait in gRPC core.
+    refused
+        Calls that were refused while they waited, or because as many waited as may. No interceptor saw them,
+        and those that gRPC core refuses are not counted.
     """
 
     executor: str
@@ -33,6 +36,7 @@ class MethodStatistics:
     in_flight: int
     calls: int
     waiting: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
