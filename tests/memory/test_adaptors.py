@@ -17,7 +17,7 @@ from yais.memory.account import MemoryUsage
 from yais.memory.buffer import Buffer
 from yais.memory.free_blocks import FreeBlocks
 from yais.memory.host import HostMemoryResource
-from yais.memory.limited import LimitedResource, LimitedStatistics
+from yais.memory.limited import LimitedResource
 from yais.memory.pooled import PooledResource
 from yais.memory.resource import MemoryResource
 from yais.memory.tracked import MemoryTracker, TrackedResource
@@ -185,12 +185,14 @@ def test_a_limit() -> None:
     ):
         resource.allocate(41)
     second = resource.allocate(40)
-    assert resource.statistics() == LimitedStatistics(100, 100, 100)
+    assert (
+        resource.statistics() == MemoryUsage(100, 100, buffers=2, allocated_total=2) and resource.limit == 100
+    )
     assert repr(resource) == "<LimitedResource: 100 of 100 bytes in use>"
     buffer.close()
     assert resource.allocate(60).size == 60
     second.close()
-    assert resource.statistics() == LimitedStatistics(0, 100, 100)
+    assert resource.statistics() == MemoryUsage(0, 100, buffers=0, allocated_total=3)
     with pytest.raises(ValueError, match=r"^got limit=-1, expected 0 or more bytes$"):
         LimitedResource(HOST, -1)
 

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
-from yais.memory.account import Account
+from yais.memory.account import Account, MemoryUsage
 from yais.memory.adaptor import Adaptor
 from yais.memory.buffer import Buffer
 from yais.memory.resource import MemoryResource
 
-__all__ = ["LimitedResource", "LimitedStatistics"]
-
-
-@dataclass(frozen=True, slots=True)
-class LimitedStatistics:
-    """The numbers of a limited resource.
-
-    Attributes
-    ----------
-    bytes
-        In use now.
-    high_water_bytes
-        Most that were in use at a time.
-    limit
-        How many there may be.
-    """
-
-    bytes: int
-    high_water_bytes: int
-    limit: int
+__all__ = ["LimitedResource"]
 
 
 class LimitedResource(Adaptor):
@@ -79,7 +59,6 @@ class LimitedResource(Adaptor):
             raise
         return Buffer(memory, functools.partial(self._account.credit, size), resource=self)
 
-    def statistics(self) -> LimitedStatistics:
-        """Return the numbers of one moment."""
-        now = self._account.usage()
-        return LimitedStatistics(now.bytes, now.high_water_bytes, self.limit)
+    def statistics(self) -> MemoryUsage:
+        """Return the numbers of now; `limit` says how many bytes there may be."""
+        return self._account.usage()
