@@ -431,8 +431,13 @@ class Memory(RuleBasedStateMachine):
         assert self.tracked.statistics() == MemoryUsage(sum(sizes), self.high, len(sizes), self.allocated)
         pool, limited = self.pool.statistics(), self.limited.statistics()
         assert pool.lent_bytes == sum(map(self.pool.padded, sizes)) and pool.lent_blocks == len(sizes)
-        assert pool.lent_bytes + pool.kept_bytes == limited.bytes <= limited.high_water_bytes <= limited.limit
-        assert pool.kept_bytes <= (limited.limit if self.pool.max_kept is None else self.pool.max_kept)
+        assert (
+            pool.lent_bytes + pool.kept_bytes
+            == limited.bytes
+            <= limited.high_water_bytes
+            <= self.limited.limit
+        )
+        assert pool.kept_bytes <= (self.limited.limit if self.pool.max_kept is None else self.pool.max_kept)
 
 
 TestMemory = Memory.TestCase

@@ -27,6 +27,11 @@ class LimitedResource(Adaptor):
     ------
     ValueError
         `limit` is negative.
+
+    Attributes
+    ----------
+    limit
+        The one given.
     """
 
     def __init__(self, upstream: MemoryResource, limit: int) -> None:
