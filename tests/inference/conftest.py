@@ -11,7 +11,10 @@ from modelling import SIGNATURE
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
 from yais.inference.layout import Signature
-from yais.inference.model import Model, ModelOptions
+from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
+from yais.inference.rate_limiter import RateLimiter
+from yais.inference.response_cache import ResponseCache
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
@@ -55,11 +58,24 @@ def make_model(lanes: Lanes, tokens: Tokens, timer: Timer) -> Iterator[MakeModel
         batching: bool = True,
         lanes: Lanes = lanes,
         tokens: Tokens = tokens,
+        options: ModelOptions | None = None,
+        cache: ResponseCache | None = None,
+        limiter: RateLimiter | None = None,
         **policy: Any,
     ) -> Model:
         batching_policy = BatchingPolicy(signature.max_batch, **policy) if batching else None
-        options = ModelOptions(batching_policy, instances)
-        model = Model(signature, "1", engine, options, lanes=lanes, tokens=tokens, timer=timer)
+        options = options or ModelOptions(batching_policy, instances)
+        model = Model(
+            signature,
+            "1",
+            engine,
+            options,
+            lanes=lanes,
+            tokens=tokens,
+            timer=timer,
+            cache=cache,
+            limiter=limiter,
+        )
         models.append(model)
         return model
 

@@ -243,3 +243,91 @@ def test_too_many_strings() -> None:
     assert size_refusal([*contents()[:2], objects([b""] * 7)]) == (
         "unexpected number of string elements 7 for inference input 'S' for model 'M', expecting 6"
     )
+
+
+# --- Optional inputs ----------------------------------------------------------------------------------
+
+OPTIONAL = Signature("M", (A, B, S), (Y, Z), max_batch=8, optional=frozenset({"A", "S"}))
+ALL_OPTIONAL = Signature("M", (A, S), (Y,), max_batch=8, optional=frozenset({"A", "S"}))
+
+
+@given(st.permutations(range(3)), st.sets(st.sampled_from("AS")))
+def test_optional_inputs_may_be_left_out(order: list[int], left_out: set[str]) -> None:
+    inputs = [tensor for tensor in (good()[position] for position in order) if tensor.name not in left_out]
+    found = layout(OPTIONAL, inputs)
+    assert found.batch == 2
+    for name, shape, position in zip("ABS", found.shapes, found.order, strict=True):
+        if name in left_out:
+            assert position == -1 and shape == ()
+        else:
+            assert inputs[position].name == name and shape == inputs[position].shape
+    assert found.sizes == tuple({"A": 32, "B": 160, "S": 6}[tensor.name] for tensor in inputs)
+
+
+def test_only_requests_with_the_same_inputs_share_a_batch() -> None:
+    groups = [
+        layout(OPTIONAL, [tensor for tensor in good() if tensor.name not in left_out]).group
+        for left_out in ("", "A", "S", "AS")
+    ]
+    assert len(set(groups)) == 4
+    assert layout(OPTIONAL, good(3)[1:]).group == layout(OPTIONAL, good(2)[1:]).group
+
+
+@pytest.mark.parametrize("max_batch", [0, 8])
+def test_a_scalar_is_not_the_same_as_nothing(max_batch: int) -> None:
+    scalar = TensorSpec("X", DataType.FP32, ())
+    signature = Signature("M", (A, scalar), (), max_batch=max_batch, optional=frozenset({"X"}))
+    batch = (2,) if max_batch else ()
+    inputs = [spec("A", DataType.FP32, *batch, 4), spec("X", DataType.FP32, *batch)]
+    assert layout(signature, inputs).group != layout(signature, inputs[:1]).group
+
+
+def test_none_of_several_optional_inputs() -> None:
+    found = layout(ALL_OPTIONAL, [])
+    assert found.batch == 1 and found.order == (-1, -1) and found.shapes == ((), ()) and found.sizes == ()
+
+
+def test_the_batch_without_the_first_input() -> None:
+    assert layout(OPTIONAL, good(5)[1:]).batch == 5
+    assert refusal(OPTIONAL, good(9)[1:]) == "inference request batch-size must be <= 8 for 'M'"
+    assert refusal(OPTIONAL, [good(2)[1], good(3)[2]]) == (
+        "input 'S' batch size does not match other inputs for 'M'"
+    )
+
+
+def test_too_few_inputs_where_some_are_optional() -> None:
+    assert refusal(OPTIONAL, []) == (
+        "expected number of inputs between 1 and 3 but got 0 inputs for model 'M'. Got input(s) [], but "
+        "missing required input(s) ['B']. Please provide all required input(s)."
+    )
+
+
+def test_optional_inputs_without_the_required_one() -> None:
+    # As many as would do, and two of them optional.
+    assert refusal(OPTIONAL, [good()[0], good()[2]]) == (
+        "expected number of inputs between 1 and 3 but got 2 inputs for model 'M'. Got input(s) ['A','S'], "
+        "but missing required input(s) ['B']. Please provide all required input(s)."
+    )
+
+
+def test_too_many_inputs_where_some_are_optional() -> None:
+    inputs = [*good(), spec("X", DataType.BYTES, 2, 3)]
+    assert refusal(OPTIONAL, inputs) == (
+        "expected number of inputs between 1 and 3 but got 4 inputs for model 'M'. Got input(s) "
+        "['A','B','S','X']. Expected ['A','B','S']."
+    )
+
+
+def test_an_unknown_input_instead_of_an_optional_one() -> None:
+    assert refusal(OPTIONAL, [good()[1], spec("X", DataType.BYTES, 2, 3)]) == (
+        "unexpected inference input 'X' for model 'M'"
+    )
+
+
+def test_an_optional_input_is_checked_where_it_is_given() -> None:
+    assert refusal(OPTIONAL, [spec("A", DataType.INT32, 2, 4), good()[1]]) == (
+        "inference input 'A' data-type is 'INT32', but model 'M' expects 'FP32'"
+    )
+    inputs = good()[:2]
+    with pytest.raises(InvalidArgument, match=r"byte size mismatch for input 'B'.*Expected 160, got 1$"):
+        OPTIONAL.check_sizes(layout(OPTIONAL, inputs), inputs, [bytes(32), bytes(1)])

@@ -214,7 +214,7 @@ def test_a_model_that_stops_the_program_as_it_warms_up_is_not_registered(
 ) -> None:
     manager.allocate()
 
-    def interrupted(_: object) -> None:
+    def interrupted(_: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("yais.inference.model.Model.warm_up", interrupted)

@@ -35,11 +35,14 @@ from yais.engines.engine import Engine
 from yais.engines.onnx import OnnxEngine, OnnxOptions
 from yais.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
 from yais.inference.layout import Signature
-from yais.inference.model import Model, ModelOptions
+from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
 from yais.inference.request import InferRequest, InferResponse
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.scheduling.queue import CloseReason
+from yais.inference.servable import ModelClosed
 from yais.inference.tokens import Tokens
+from yais.inference.warm_up import WarmUpInput, WarmUpSample
 from yais.lane import Lanes
 from yais.protocol.tensor_codec import objects
 from yais.testing import FakeEngine
@@ -129,7 +132,7 @@ def test_more_forms_than_are_kept(make_model: MakeModel) -> None:
         asked = request(form)
         asked.signature = form
         assert is_double(model.submit(asked).get(SOON), asked)
-    assert len(model._layouts) <= 1024 and len(model._runner.responder._forms) <= 1024
+    assert len(model._intake._layouts) <= 1024 and len(model._runner.responder._forms) <= 1024
 
 
 # --- Batches ------------------------------------------------------------------------------------------
@@ -808,7 +811,7 @@ def test_closing_amid_requests(make_model: MakeModel) -> None:
 
         in_threads(4, work)
         errors = [future.exception(SOON) for future in futures]
-        assert {type(error) for error in errors} <= {type(None), Unavailable}
+        assert {type(error) for error in errors} <= {type(None), ModelClosed}
         assert engine.closed == 1
 
 
@@ -874,12 +877,25 @@ def test_warming_up(make_model: MakeModel) -> None:
     assert model.counts().executions == 0
 
 
-def test_warming_up_lets_errors_through(make_model: MakeModel) -> None:
+def test_a_model_that_takes_no_zeros_is_served_all_the_same(make_model: MakeModel) -> None:
     engine = doubling()
     model = make_model(engine)
-    engine.error = ValueError("no zeros")
-    with pytest.raises(ValueError, match="no zeros"):
-        model.warm_up()
+    engine.error = Internal("no zeros")
+    model.warm_up()
+    engine.error = None
+    assert model.counts().fail.count == 0
+    assert is_double(model.submit(request()).result(SOON), request())
+
+
+def test_a_warm_up_that_is_asked_for_has_to_succeed(make_model: MakeModel) -> None:
+    engine = doubling()
+    sample = WarmUpSample("twos", {"X": WarmUpInput(X.datatype, X.shape, "zero")}, batch_size=2, count=3)
+    model = make_model(engine, options=ModelOptions(instances=2, warm_up=(sample,)))
+    model.warm_up(on_zeros=False)
+    assert engine.batches == [2] * 6 and model.counts().executions == 0
+    engine.error = Internal("not today")
+    with pytest.raises(Internal, match="not today"):
+        model.warm_up(on_zeros=False)
 
 
 def test_engines_are_engines() -> None:

@@ -14,7 +14,8 @@ from yais.core.clock import Deadline
 from yais.core.future import Future
 from yais.core.timer import Timer
 from yais.errors import DeadlineExceeded, Internal, InvalidArgument
-from yais.inference.model import Model, ModelOptions
+from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
 from yais.inference.request import InferRequest, InferResponse
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.tokens import Tokens

@@ -152,7 +152,7 @@ def test_a_model_counts_before_it_answers(make_model: MakeModel) -> None:
     counts = model.counts()
     assert seen == [1, 2, 3, 4, 5]
     check_invariants(counts)
-    assert counts.inferences == 10 and counts.closed == {CloseReason.IDLE: 5}
+    assert counts.inferences == 10 and counts.closed == {CloseReason.INSTANCE: 5}
 
 
 def test_a_model_counts_batches_and_failures(make_model: MakeModel) -> None:
@@ -170,5 +170,5 @@ def test_a_model_counts_batches_and_failures(make_model: MakeModel) -> None:
     assert {size: batch.compute_infer.count for size, batch in counts.batches.items()} == {1: 1, 2: 1, 8: 1}
     assert (counts.inferences, counts.executions) == (11, 3)
     assert (counts.success.count, counts.fail.count) == (4, 2)
-    assert counts.closed == {CloseReason.IDLE: 2, CloseReason.FULL: 1}
+    assert counts.closed == {CloseReason.INSTANCE: 2, CloseReason.FULL: 1}
     assert counts.success.ns >= counts.queue.ns + counts.compute_infer.ns > 0

@@ -27,7 +27,8 @@ from yais.errors import DeadlineExceeded, Internal, YaisError
 from yais.inference.execution import HostExecution
 from yais.inference.gather import gather, staging_size, views
 from yais.inference.job import Job
-from yais.inference.request import Respond
+from yais.inference.ordering import Answer, Turn, deliver
+from yais.inference.request import InferResponse, Respond
 from yais.inference.scheduling.queue import Batch, CloseReason
 from yais.inference.statistics import BatchRecord
 from yais.inference.tokens import Token
@@ -48,7 +49,7 @@ class BatchRun:
     ----------
     runner
         Of its model.
-    lane, blocked, executed, answered
+    lane, blocked, turn, executed, answered
         See `Runner.start`.
 
     Attributes
@@ -60,6 +61,7 @@ class BatchRun:
 
     __slots__ = (
         "_answered",
+        "_answers",
         "_batch",
         "_error",
         "_executed",
@@ -72,6 +74,7 @@ class BatchRun:
         "_size",
         "_threads",
         "_token",
+        "_turn",
         "asked",
     )
 
@@ -81,15 +84,18 @@ class BatchRun:
         batch: Batch[Job],
         lane: Lease[Lane],
         blocked: int,
-        executed: Callable[[], None],
+        turn: Turn | None,
+        executed: Callable[[int], None],
         answered: Callable[[], None],
     ) -> None:
         self._runner = runner
         self._batch = batch
         self._lane: Lease[Lane] | None = lane
         self._threads = lane.item.threads
+        self._turn = turn
         self._executed = executed
         self._answered = answered
+        self._answers: list[Answer] = []  # that wait for the turn
         self._jobs: list[Job] = []
         self._size = 0
         self._execution: Execution | None = None
@@ -107,9 +113,9 @@ class BatchRun:
             self._record.token_wait = monotonic() - self.asked
         self.pre()
         if not self._jobs:  # all were cancelled
-            self._executed()
+            self._executed(self._batch.instance)
             self._free_lane()
-            self._answered()
+            self._end()
             return
         tokens = self._runner.tokens
         token = tokens.try_acquire()
@@ -136,7 +142,8 @@ class BatchRun:
 
     def pre(self) -> None:
         """Run the first stage: gather, and begin."""
-        self._jobs = [job for job in self._batch.items if not job.future.done()]
+        runner = self._runner
+        self._jobs = [job for job in self._batch.items if runner.stateful or not job.future.done()]
         self._size = sum([job.size for job in self._jobs])
         self._record.input_start = monotonic() - self._record.token_wait
         try:
@@ -150,7 +157,7 @@ class BatchRun:
         self._token = token
         runner, record = self._runner, self._record
         try:
-            if not self._claim():
+            if not self._claim() and not runner.stateful:
                 self._jobs, self._execution = [], None
             if self._execution is not None:
                 self._launch(self._execution, token.item)
@@ -179,7 +186,7 @@ class BatchRun:
             self._execution = None
             self._free_engine()
             self._free_lane()
-            self._answered()
+            self._end()
 
     # --- Their parts ----------------------------------------------------------------------------------
 
@@ -199,17 +206,23 @@ class BatchRun:
         inputs = runner.signature.inputs
         # A device copies from the lane's memory, where a job that brings its lane along has its inputs.
         if len(jobs) == 1 and (not runner.on_device or jobs[0].request.lane is not None):
-            return runner.begin(views(inputs, jobs[0]), lane)
-        lane.staging.reset(staging_size(inputs, jobs))
-        return runner.begin(gather(inputs, jobs, lane.staging), lane)
+            arrays = views(inputs, jobs[0])
+        else:
+            lane.staging.reset(staging_size(inputs, jobs))
+            arrays = gather(inputs, jobs, lane.staging)
+        for adapter in runner.adapters:
+            arrays = adapter.inputs(arrays, jobs, self._batch)
+        return runner.begin(cast("list[Array]", arrays), lane, self._batch.instance)
 
     def _launch(self, execution: Execution, token: Token) -> None:
         runner, record = self._runner, self._record
         record.infer_start = monotonic()
-        if record.token_wait and all(job.dead(record.infer_start) for job in self._jobs):
+        late = record.token_wait and all(job.dead(record.infer_start) for job in self._jobs)
+        if late and not runner.stateful:
             raise DeadlineExceeded("the deadline passed while the request waited for an execution token")
         if runner.decoupled:
-            self._stream(cast("DecoupledEngine", runner.engine), cast("HostExecution", execution))
+            engine = runner.engines[self._batch.instance]
+            self._stream(cast("DecoupledEngine", engine), cast("HostExecution", execution))
             return
         try:
             execution.launch(token.scratch)
@@ -217,21 +230,29 @@ class BatchRun:
             raise Internal(f"model '{runner.signature.name}' failed: {error}") from None
         if not runner.on_device:
             record.infer_end = monotonic()
-            self._outputs = runner.responder.checked(execution.outputs(), self._size)
+            self._outputs = self._checked(execution.outputs())
 
     def _fetch(self, execution: Execution) -> None:
         """Wait for the device."""
         record = self._record
         execution.wait()
         record.infer_end = monotonic()
-        self._free_engine()
+        if not self._runner.stateful:
+            self._free_engine()
         outputs = execution.outputs()
         record.stream_wait = monotonic() - record.infer_end
         self._outputs = self._kept(outputs)
+        self._free_engine()
 
     def _kept(self, outputs: Sequence[Array]) -> list[Array]:
         """Return checked copies of a device's outputs: the lane goes back before everybody has read them."""
-        return [array.copy() for array in self._runner.responder.checked(outputs, self._size)]
+        return [array.copy() for array in self._checked(outputs)]
+
+    def _checked(self, outputs: Sequence[Array]) -> list[Array]:
+        """Return the requests' outputs of what the engine gave, checked."""
+        for adapter in reversed(self._runner.adapters):
+            outputs = adapter.outputs(outputs, self._jobs, self._batch)
+        return self._runner.responder.checked(outputs, self._size)
 
     def _respond(self, outputs: list[Array]) -> None:
         """Complete the futures."""
@@ -240,9 +261,23 @@ class BatchRun:
         # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
         runner.record(self._record.of(jobs))
         for job, response in zip(jobs, responses, strict=True):
-            if not job.future.cancelled():
-                job.future.set_result(response)
+            self._answer(job, response)
         self._jobs = []
+
+    def _answer(self, job: Job, answer: InferResponse | BaseException) -> None:
+        """Complete the future of a job, or note what it is to be completed with."""
+        if job.future.cancelled():
+            return
+        if self._turn is None:
+            deliver(job.future, answer)
+        else:
+            self._answers.append((job.future, answer))
+
+    def _end(self) -> None:
+        """Let the answers go that waited for their turn, and be done."""
+        if self._turn is not None:
+            self._turn.finish(self._answers)
+        self._answered()
 
     def _stream(self, engine: DecoupledEngine, execution: HostExecution) -> None:
         """Hand out the responses to the one request of a batch as they come."""
@@ -253,12 +288,12 @@ class BatchRun:
             for outputs in stream:
                 if job.dead(monotonic()):
                     raise DeadlineExceeded("the deadline passed between two responses")
-                checked = runner.responder.checked(outputs, job.size)
+                checked = self._checked(outputs)
                 if not respond(runner.responder.responses([job], checked)[0]):
                     break
         record.infer_end = monotonic()
         runner.record(record.of(self._jobs))
-        job.future.set_result(runner.responder.nothing(job))
+        self._answer(job, runner.responder.nothing(job))
         self._jobs, self._execution = [], None
 
     def _held_lane(self) -> Lane:
@@ -270,7 +305,7 @@ class BatchRun:
         token, self._token = self._token, None
         if token is not None:
             token.release()
-            self._executed()
+            self._executed(self._batch.instance)
 
     def _free_lane(self) -> None:
         """Give the lane back, once."""
@@ -283,7 +318,7 @@ class BatchRun:
         jobs, self._jobs = self._jobs, []
         self._execution = self._outputs = None
         late = isinstance(error, DeadlineExceeded)  # alone they would be later still
-        if len(jobs) == 1 or self._token is None or late:
+        if len(jobs) == 1 or self._token is None or late or self._runner.stateful:
             for job in jobs:
                 self._fail(job, error)
             return
@@ -291,7 +326,7 @@ class BatchRun:
             if job.future.cancelled():
                 continue
             self._jobs, self._size, self._outputs = [job], job.size, None
-            self._record = BatchRecord(CloseReason.IDLE)
+            self._record = BatchRecord(CloseReason.INSTANCE)
             self._record.input_start = monotonic()
             try:
                 self._held_lane().staging.reset()  # the batch's; a job that brought its lane along is alone
@@ -306,7 +341,7 @@ class BatchRun:
                 self._fail(job, single)
             else:
                 self._runner.record(self._record.of([job]))
-                job.future.set_result(responses[0])
+                self._answer(job, responses[0])
         self._jobs, self._outputs = [], None
 
     def _fail(self, job: Job, error: BaseException) -> None:
@@ -315,7 +350,8 @@ class BatchRun:
             _log.error("model '%s' failed", name, exc_info=error)
             error = Internal(f"model '{name}' failed: {error}")
         if not job.future.done():
-            self._runner.fail(job, error)
+            self._runner.record_failure(job)
+            self._answer(job, error)
 
 
 def hand_on(pool: ThreadPool | None, stage: Callable[..., None], *arguments: Any) -> None:

@@ -16,22 +16,31 @@ from yais.memory.arena import Arena
 __all__ = ["gather", "staging_size", "views"]
 
 
-def views(inputs: Sequence[TensorSpec], job: Job) -> list[Array]:
-    """Return the inputs of one request as arrays over its own contents: nothing is copied."""
-    return [_view(spec, job, index) for index, spec in enumerate(inputs)]
+def views(inputs: Sequence[TensorSpec], job: Job) -> list[Array | None]:
+    """Return the inputs of one request as arrays over its own contents: nothing is copied.
+
+    None stands for an optional input that is not given.
+    """
+    data, layout = job.request.data, job.layout
+    arrays: list[Array | None] = []
+    for spec, position, shape in zip(inputs, layout.order, layout.shapes):  # noqa: B905 -- it costs a tenth
+        arrays.append(_view(spec, data[position], shape) if position >= 0 else None)
+    return arrays
 
 
 def staging_size(inputs: Sequence[TensorSpec], jobs: Sequence[Job]) -> int:
-    """Return the bytes that `gather` takes of an arena for these requests."""
+    """Return the bytes that `gather` takes of an arena for these requests of one group."""
     total = 0
     for index, spec in enumerate(inputs):
-        if spec.datatype.size:
+        if spec.datatype.size and jobs[0].layout.order[index] >= 0:
             total += Arena.padded(sum([job.layout.sizes[job.layout.order[index]] for job in jobs]))
     return total
 
 
-def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> list[Array]:
+def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> list[Array | None]:
     """Return the inputs of requests, one after the other, in arrays over an arena.
+
+    None stands for an optional input that is not given.
 
     Parameters
     ----------
@@ -43,10 +52,13 @@ def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> l
         With room for `staging_size` bytes. Elements of BYTES are objects and stay where they are.
     """
     size = sum([job.size for job in jobs])
-    gathered = []
+    gathered: list[Array | None] = []
     for index, spec in enumerate(inputs):
+        if jobs[0].layout.order[index] < 0:
+            gathered.append(None)
+            continue
         if not spec.datatype.size:
-            gathered.append(np.concatenate([_view(spec, job, index) for job in jobs]))
+            gathered.append(np.concatenate([_elements(job, index) for job in jobs]))
             continue
         parts = [_bytes(job.request.data[job.layout.order[index]]) for job in jobs]
         piece = arena.take(sum(map(len, parts)))
@@ -60,14 +72,17 @@ def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> l
     return gathered
 
 
-def _view(spec: TensorSpec, job: Job, index: int) -> Array:
-    data = job.request.data[job.layout.order[index]]
-    shape = job.layout.shapes[index]
-    if type(data) is np.ndarray and spec.datatype.size:
-        return data
+def _view(spec: TensorSpec, data: TensorData, shape: tuple[int, ...]) -> Array:
     if not spec.datatype.size:
         return np.asarray(data, np.object_).reshape(shape)
+    if type(data) is np.ndarray:
+        return data
     return np.frombuffer(data, spec.datatype.numpy).reshape(shape)
+
+
+def _elements(job: Job, index: int) -> Array:
+    data = job.request.data[job.layout.order[index]]
+    return np.asarray(data, np.object_).reshape(job.layout.shapes[index])
 
 
 def _bytes(data: TensorData) -> bytes | memoryview:

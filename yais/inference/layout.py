@@ -37,9 +37,9 @@ class Layout:
     batch
         Items in the request; 1 for a model without a batch dimension.
     shapes
-        Shape of each input of the model, in the model's order.
+        Shape of each input of the model, in the model's order; () for one that is not given.
     order
-        For each input of the model, its position in the request.
+        For each input of the model, its position in the request; -1 for one that is not given.
     sizes
         Length the contents of each input of the request must have, in the request's order: bytes, or for
         BYTES elements.
@@ -71,6 +71,8 @@ class Signature:
         Largest batch; 0 for a model without a batch dimension.
     profiles
         For inputs with dimensions of any size, by name, the sizes that are allowed.
+    optional
+        Names of the inputs that a request may leave out.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     max_batch: int
     profiles: Mapping[str, Profile] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
 
     def layout(self, request: InferRequest) -> Layout:
         """Check the form of a request.
@@ -87,28 +90,22 @@ class Signature:
         InvalidArgument
             It is none that the model takes; the message says what was got and what was expected.
         """
-        order = self._order([spec.name for spec in request.inputs])
-        batches = [
-            self._check(expected, request.inputs[position])
-            for expected, position in zip(self.inputs, order, strict=True)
-        ]
-        if any(batch != batches[0] for batch in batches):
-            name = next(
-                spec.name for spec, batch in zip(self.inputs, batches, strict=True) if batch != batches[0]
-            )
-            raise InvalidArgument(f"input '{name}' batch size does not match other inputs for '{self.name}'")
-        batch = batches[0] if batches else 1
-        if self.max_batch and batch > self.max_batch:
-            raise InvalidArgument(
-                f"inference request batch-size must be <= {self.max_batch} for '{self.name}'"
-            )
-        shapes = tuple(request.inputs[position].shape for position in order)
+        inputs = request.inputs
+        order = self._order([spec.name for spec in inputs])
+        batch = self._batch(order, inputs)
+        shapes = tuple([inputs[position].shape if position >= 0 else () for position in order])
+        first = 1 if self.max_batch else 0
         return Layout(
             batch=batch,
             shapes=shapes,
             order=tuple(order),
-            sizes=tuple(spec.nbytes if spec.datatype.size else spec.elements for spec in request.inputs),
-            group=tuple(shape[1:] for shape in shapes) if self.max_batch else shapes,
+            sizes=tuple([spec.nbytes if spec.datatype.size else spec.elements for spec in inputs]),
+            group=tuple(
+                [
+                    shape[first:] if position >= 0 else None  # () could be the shape of one that is given
+                    for shape, position in zip(shapes, order, strict=True)
+                ]
+            ),
             outputs=self._outputs(request.outputs),
         )
 
@@ -136,20 +133,50 @@ class Signature:
         for position, name in enumerate(given):
             if name in given[:position]:
                 raise InvalidArgument(f"input '{name}' already exists in request")
-        if len(given) != len(expected):
-            missing = [name for name in expected if name not in given]
-            remark = f", but missing required input(s) {_listed(missing)}" if missing else ""
-            advice = (
-                " Please provide all required input(s)." if missing else f" Expected {_listed(expected)}."
-            )
-            raise InvalidArgument(
-                f"expected {len(expected)} inputs but got {len(given)} inputs for model '{self.name}'. "
-                f"Got input(s) {_listed(given)}{remark}.{advice}"
-            )
+        if not len(expected) - len(self.optional) <= len(given) <= len(expected):
+            raise InvalidArgument(self._wrong_inputs(given))
         for name in given:
             if name not in expected:
                 raise InvalidArgument(f"unexpected inference input '{name}' for model '{self.name}'")
-        return [given.index(name) for name in expected]
+        if not self.optional:
+            return [given.index(name) for name in expected]
+        if not self.optional.issuperset(set(expected).difference(given)):
+            raise InvalidArgument(self._wrong_inputs(given))
+        return [given.index(name) if name in given else -1 for name in expected]
+
+    def _wrong_inputs(self, given: list[str]) -> str:
+        """Say that inputs are too few, too many, or not those that are required."""
+        expected = [spec.name for spec in self.inputs]
+        required = [name for name in expected if name not in self.optional]
+        missing = [name for name in required if name not in given]
+        if self.optional:
+            count = f"number of inputs between {len(required)} and {len(expected)}"
+        else:
+            count = f"{len(expected)} inputs"
+        remark = f", but missing required input(s) {_listed(missing)}" if missing else ""
+        advice = " Please provide all required input(s)." if missing else f" Expected {_listed(expected)}."
+        return (
+            f"expected {count} but got {len(given)} inputs for model '{self.name}'. "
+            f"Got input(s) {_listed(given)}{remark}.{advice}"
+        )
+
+    def _batch(self, order: Sequence[int], inputs: Sequence[TensorSpec]) -> int:
+        """Check every input that is given; return their batch size, which is one."""
+        batch = 0
+        for expected, position in zip(self.inputs, order, strict=True):
+            if position < 0:
+                continue
+            size = self._check(expected, inputs[position])
+            if batch and size != batch:
+                raise InvalidArgument(
+                    f"input '{expected.name}' batch size does not match other inputs for '{self.name}'"
+                )
+            batch = size
+        if self.max_batch and batch > self.max_batch:
+            raise InvalidArgument(
+                f"inference request batch-size must be <= {self.max_batch} for '{self.name}'"
+            )
+        return batch or 1
 
     def _check(self, expected: TensorSpec, got: TensorSpec) -> int:
         """Check one input; return its batch size."""

@@ -404,11 +404,7 @@ class InferenceManager:
             tokens=self._tokens,
             timer=self._timer,
         )
-        if entry.warms_up:
-            try:
-                model.warm_up()
-            except Exception as error:  # zeros are not good input for every model
-                _log.info("model '%s' does not take zeros: %s", model.name, error)
+        model.warm_up(on_zeros=entry.warms_up)
         entry.model = model
 
     def _pool(self, stage: str) -> ThreadPool:

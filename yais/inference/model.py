@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
-
-import numpy as np
+import logging
+from collections.abc import Sequence
 
 from yais.core.clock import monotonic
 from yais.core.future import Future
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
-from yais.errors import InvalidArgument, Unavailable, Unimplemented
+from yais.errors import YaisError
+from yais.inference.batch_times import measure
+from yais.inference.intake import Intake
 from yais.inference.job import Job
 from yais.inference.layout import Layout, Signature
+from yais.inference.model_options import ModelOptions, adapters_of, orders_of, queue_of
+from yais.inference.rate_limiter import Permits, RateLimiter, RateNeeds
+from yais.inference.rehearsal import Rehearsal
 from yais.inference.request import InferRequest, InferResponse
+from yais.inference.response_cache import ResponseCache
 from yais.inference.runner import Runner
 from yais.inference.scheduler import Scheduler
-from yais.inference.scheduling.direct import DirectQueue
-from yais.inference.scheduling.dynamic import BatchingPolicy, DynamicQueue
-from yais.inference.scheduling.queue import BatchQueue
+from yais.inference.scheduling.sequence import SequenceQueue, SequenceStatistics
+from yais.inference.scheduling.slo import SloQueue
+from yais.inference.servable import ModelClosed
 from yais.inference.statistics import Counts, ModelStatistics
 from yais.inference.tokens import Tokens
+from yais.inference.warm_up import sample_inputs, zeros
 from yais.lane import Lanes
 
 __all__ = ["Model", "ModelOptions"]
 
-_MAX_LAYOUTS = 1024  # forms of requests kept per model
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """How a model is served.
-
-    Attributes
-    ----------
-    batching
-        How requests are batched; None runs each on its own.
-    instances
-        Batches that may run at once.
-    """
-
-    batching: BatchingPolicy | None = None
-    instances: int = 1
+_log = logging.getLogger("yais.inference")
 
 
 class Model:
-    """One version of a model, ready to take requests. Thread-safe.
+    """One version of a model with an engine, ready to take requests; see `Servable`. Thread-safe.
 
     Parameters
     ----------
@@ -62,11 +51,17 @@ class Model:
         The threads and the memory to use, and the right to execute.
     timer
         Shared by all models. It, the lanes and the tokens are closed after them.
+    cache
+        Of responses; used if `options` says so.
+    limiter
+        Of the resources that models share; None does not limit.
 
     Raises
     ------
     ValueError
         The largest batches of `signature` and `options` differ, or the lanes have no threads to execute on.
+    InvalidArgument
+        An instance needs more of a resource than there is.
     """
 
     def __init__(
@@ -79,24 +74,46 @@ class Model:
         lanes: Lanes,
         tokens: Tokens,
         timer: Timer,
+        cache: ResponseCache | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
         self.signature = signature
         self.version = version
         self.options = options
-        if options.batching and options.batching.max_batch != signature.max_batch:
+        if options.max_batch not in {None, signature.max_batch}:
             raise ValueError(
-                f"got batches of {options.batching.max_batch}, expected {signature.max_batch} as in the "
+                f"got batches of {options.max_batch}, expected {signature.max_batch} as in the "
                 f"signature of '{signature.name}'"
             )
         if not all("execute" in threads for threads in lanes.threads):
             raise ValueError(f"got {lanes!r}, expected lanes with 'execute' threads")
+        self._engine = engine
+        self._tokens = tokens
         self._statistics = ModelStatistics()
-        self._runner = Runner(signature, version, engine, tokens, self._statistics)
-        queue: BatchQueue[Job] = DynamicQueue(options.batching) if options.batching else DirectQueue()
+        self._runner = self._make_runner(self._statistics)
+        self._lanes = lanes
+        self._queue = queue_of(options, signature.name)
         self._scheduler = Scheduler(
-            queue, self._runner, instances=options.instances, lanes=lanes, timer=timer
+            self._queue,
+            self._runner,
+            instances=options.instances,
+            lanes=lanes,
+            timer=timer,
+            orders=orders_of(options),
         )
-        self._layouts: dict[Hashable, Layout] = {}
+        # What is answered at once must not overtake what waits where the order is preserved.
+        ordered = options.batching is not None and options.batching.preserve_ordering
+        self._may_answer = self._scheduler.at_rest if ordered else None
+        self._intake = Intake(
+            signature,
+            self._statistics,
+            decoupled=self._runner.decoupled,
+            cache=cache if options.cache else None,
+        )
+        self._limiter = limiter
+        self._permits: list[Permits] = []
+        if limiter is not None and options.rate:
+            self._limit(limiter, options.rate)
 
     def __repr__(self) -> str:
         return f"<Model {self.name} version {self.version}: {self._scheduler!r}, {self._runner.pace!r}>"
@@ -125,46 +142,85 @@ class Model:
         when the engine fails. Cancelling it removes the request from the
         queue; one that runs already is not stopped.
         """
-        try:
-            if self._runner.decoupled and request.respond is None:
-                raise Unimplemented(
-                    f"model '{self.name}' has a decoupled transaction policy: it answers a request any "
-                    "number of times, so ask it for a stream"
-                )
-            layout = self._layout(request)
-            self.signature.check_sizes(layout, request.inputs, request.data)
-            job = Job(request, layout, monotonic())
-            if not self._scheduler.submit(job):
-                raise Unavailable(f"model '{self.name}' version {self.version} is being unloaded")
-        except (InvalidArgument, Unavailable, Unimplemented) as error:
-            self._statistics.record_failure(monotonic() - request.received)
-            failed: Future[InferResponse] = Future()
-            failed.set_exception(type(error)(f"[request id: {request.id or '<id_unknown>'}] {error}"))
-            return failed
+        return self._intake.submit(request, self._schedule, may_answer=self._may_answer)
+
+    def _schedule(self, request: InferRequest, layout: Layout) -> Future[InferResponse]:
+        tensors = self.options.sequence_tensors
+        if tensors is not None:
+            tensors.check(request.sequence, self.name)
+        job = Job(request, layout, monotonic())
+        if not self._scheduler.submit(job):
+            raise ModelClosed(f"model '{self.name}' version {self.version} is being unloaded")
         return job.future
 
     def counts(self) -> Counts:
         """Return what has been counted so far."""
         return self._statistics.snapshot()
 
-    def warm_up(self) -> None:
-        """Run the engine on zeros, so that the first request does not pay for what is done once.
+    def sequences(self) -> SequenceStatistics | None:
+        """Return where its sequences are; None for a model without."""
+        return self._queue.statistics() if isinstance(self._queue, SequenceQueue) else None
 
-        Also tells the scheduler how long a batch takes. Dimensions of any size are as usual in the profile,
-        or 1. What the engine raises is let through.
+    def warm_up(self, *, on_zeros: bool = True, timeout: float = 60.0) -> None:
+        """Run the model before its first request, and find out how long batches take.
+
+        Every instance runs what the options say, and, for a latency objective, batches of zeros of all sizes
+        are timed. Nothing of it is counted.
+
+        Parameters
+        ----------
+        on_zeros
+            Whether to run it on zeros in any case, so that the first request does not pay for what is done
+            once. A model that does not take zeros is let be; its objective then has no effect but the
+            fall-back's.
+        timeout
+            Seconds that what the options say may wait for a lane and a token, each time.
+
+        Raises
+        ------
+        YaisError
+            What the options say cannot be run; DeadlineExceeded if no lane or no token came free.
         """
-        inputs = []
-        for spec in self.signature.inputs:
-            batch = (1,) if self.signature.max_batch else ()
-            profile = self.signature.profiles.get(spec.name)
-            shape = (*batch, *(profile.usual if profile else (max(size, 1) for size in spec.shape)))
-            array = np.zeros(shape, spec.datatype.numpy)
-            inputs.append(array if spec.datatype.size else np.full(shape, b"", np.object_))
-        for _ in range(3):  # the first runs are slower; the pace forgets them
-            start = monotonic()
-            self._runner.engine.execute(inputs)
-            elapsed = monotonic() - start
-        self._runner.pace.observe(1, elapsed)
+        rehearsal = Rehearsal(self._make_runner, self._lanes, timeout)
+        for instance in range(self.options.instances):
+            for sample in self.options.warm_up:
+                inputs = sample_inputs(self.signature, sample)
+                for _ in range(max(sample.count, 1)):
+                    rehearsal.run(inputs, instance)
+        if on_zeros or self.options.slo is not None:
+            try:
+                self._time_zeros(Rehearsal(self._make_runner, self._lanes, min(timeout, 1.0)))
+            except YaisError as error:
+                # Zeros are not good input for every model; then the first requests tell how long it takes.
+                _log.info("model '%s' was not run on zeros: %s", self.name, error)
+
+    def _time_zeros(self, rehearsal: Rehearsal) -> None:
+        for instance, engine in enumerate(self._runner.engines):
+            if engine in self._runner.engines[:instance]:
+                continue
+            for _ in range(3):  # the first runs are slower
+                record = rehearsal.run(zeros(self.signature), instance)
+        if not self._runner.on_device and not self._runner.blocks:
+            self._runner.pace.observe(1, record.infer_end - record.infer_start)
+        if isinstance(self._queue, SloQueue):
+            largest, percentile = self.signature.max_batch, self._queue.policy.percentile
+
+            def run(size: int) -> int:
+                return rehearsal.run(zeros(self.signature, size)).total
+
+            self._queue.measured(measure(run, largest, percentile))
+
+    def _make_runner(self, statistics: ModelStatistics) -> Runner:
+        return Runner(
+            self.signature,
+            self.version,
+            self._engine,
+            self._tokens,
+            statistics,
+            instances=self.options.instances,
+            adapters=adapters_of(self.options, self.signature),
+            stateful=self.options.sequences is not None,
+        )
 
     def close(self, timeout: float) -> bool:
         """Refuse new requests, let those in flight end, free the engine.
@@ -177,16 +233,22 @@ class Model:
         """
         drained = self._scheduler.close(timeout)
         if drained:
-            self._runner.engine.close()
+            self._engine.close()
+        self._unlimit()
+        self._intake.close()
         return drained
 
-    def _layout(self, request: InferRequest) -> Layout:
-        if request.signature is None:
-            return self.signature.layout(request)
-        layout = self._layouts.get(request.signature)
-        if layout is None:
-            layout = self.signature.layout(request)
-            if len(self._layouts) >= _MAX_LAYOUTS:
-                self._layouts.clear()
-            self._layouts[request.signature] = layout
-        return layout
+    def _limit(self, limiter: RateLimiter, rate: Sequence[RateNeeds]) -> None:
+        try:
+            for instance, needs in enumerate(rate):
+                name = f"{self.name}_{self.version}_{instance}"
+                self._permits.append(limiter.register(name, needs, self._scheduler.granted))
+        except BaseException:
+            self._unlimit()
+            raise
+        self._scheduler.limit(self._permits)
+
+    def _unlimit(self) -> None:
+        for permits in self._permits:
+            assert self._limiter is not None
+            self._limiter.unregister(permits)

@@ -10,7 +10,8 @@ from yais.engines.engine import Engine
 from yais.errors import InvalidArgument
 from yais.inference.layout import Signature
 from yais.inference.loading import signature_of
-from yais.inference.model import Model, ModelOptions
+from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
 from yais.inference.plan import ModelPlan, model_plan
 from yais.inference.profile import Profile
 from yais.inference.scheduling.dynamic import BatchingPolicy

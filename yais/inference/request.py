@@ -11,7 +11,7 @@ from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
 from yais.lane import Lane
 
-__all__ = ["InferRequest", "InferResponse", "Respond", "ResponseForm", "TensorData"]
+__all__ = ["InferRequest", "InferResponse", "Respond", "ResponseForm", "SequenceStep", "TensorData"]
 
 TensorData = bytes | memoryview | Array
 """Contents of a tensor: row-major little-endian bytes, or for BYTES a flat array of `bytes` objects; or a
@@ -20,6 +20,24 @@ C-contiguous array of the tensor's shape and type."""
 
 Respond = Callable[["InferResponse"], bool]
 """Takes one of several responses to a request; returns whether more are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStep:
+    """Which of a sequence of requests one is.
+
+    Attributes
+    ----------
+    id
+        Of the sequence: a number from 1 to 2^64-1, or text that is not empty. Numbers and texts never mean
+        the same sequence.
+    start, end
+        Whether it is the first, and the last one.
+    """
+
+    id: int | str
+    start: bool = False
+    end: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +56,12 @@ class InferRequest:
         Repeated in the response and in error messages.
     parameters
         Whatever else the caller said.
+    sequence
+        Its place in a sequence, if it has one.
+    priority
+        1 is the highest; 0 leaves it to the model.
+    timeout
+        How long it wants to wait in the queue at most, ns; 0 leaves it to the model.
     deadline
         After it nobody waits for the answer.
     received
@@ -69,6 +93,9 @@ class InferRequest:
     respond: Respond | None = None
     lane: Lane | None = None
     waited: int = 0
+    sequence: SequenceStep | None = None
+    priority: int = 0
+    timeout: int = 0
     arrays: bool = False
     waits: bool = False
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from yais.core.clock import monotonic
 from yais.core.pool import Lease
-from yais.engines.engine import Array, Engine, Execution
+from yais.engines.engine import Array, DeviceEngine, Engine, Execution
+from yais.inference.adapter import Adapter
 from yais.inference.batch_run import BatchRun, hand_on
 from yais.inference.execution import HostExecution
 from yais.inference.job import Job
 from yais.inference.layout import Signature
+from yais.inference.ordering import Turn
 from yais.inference.pace import Pace
 from yais.inference.responder import Responder
 from yais.inference.scheduling.queue import Batch
@@ -31,15 +34,31 @@ class Runner:
     version
         Of the model.
     engine
-        Runs it. Its inputs and outputs are in the signature's order.
+        Runs it. Its inputs and outputs are in the signature's order, unless adapters make them so.
     tokens
         One is held for each execution.
     statistics
         What to count in.
+    instances
+        Batches that may run at once.
+    adapters
+        Between the tensors of requests and the engine's.
+    stateful
+        Whether a batch leaves something for the next one of its instance: then every request runs that was
+        taken, and none twice.
     """
 
     def __init__(
-        self, signature: Signature, version: str, engine: Engine, tokens: Tokens, statistics: ModelStatistics
+        self,
+        signature: Signature,
+        version: str,
+        engine: Engine,
+        tokens: Tokens,
+        statistics: ModelStatistics,
+        *,
+        instances: int = 1,
+        adapters: Sequence[Adapter] = (),
+        stateful: bool = False,
     ) -> None:
         self.pace = Pace()
         self.handing_out = Pace()  # of the last stage, the callbacks of its futures included
@@ -48,14 +67,23 @@ class Runner:
         self.tokens = tokens.pool
         self.responder = Responder(signature, version)
         self.decoupled: bool = getattr(engine, "decoupled", False)
-        begin: Callable[[list[Array], Lane], Execution] | None = getattr(engine, "begin", None)
-        self.on_device = begin is not None
+        self.adapters = adapters
+        self.stateful = stateful
+        at: Callable[[int], Engine] | None = getattr(engine, "at", None)
+        self.engines = [at(instance) if at else engine for instance in range(instances)]
+        self.on_device = hasattr(engine, "begin")
         # Its time says nothing of how long it could hold up a thread.
         self.blocks: bool = getattr(engine, "blocks", False)
-        self.begin = begin or (lambda inputs, lane: HostExecution(engine, inputs))  # noqa: ARG005
         self._statistics = statistics
 
-    def run(self, batch: Batch[Job], lane: Lease[Lane], blocked: int) -> bool:
+    def begin(self, inputs: list[Array], lane: Lane, instance: int) -> Execution:
+        """Return an execution of an instance."""
+        engine = self.engines[instance]
+        if self.on_device:
+            return cast("DeviceEngine", engine).begin(inputs, lane)
+        return HostExecution(engine, inputs)
+
+    def run(self, batch: Batch[Job], lane: Lease[Lane], blocked: int, turn: Turn | None) -> bool:
         """Take a batch through all stages on this thread; False, and nothing done, if no token is free.
 
         Never raises. The lane is released.
@@ -63,7 +91,7 @@ class Runner:
         token = self.tokens.try_acquire()
         if token is None:
             return False
-        run = BatchRun(self, batch, lane, blocked, _nothing, _nothing)
+        run = BatchRun(self, batch, lane, blocked, turn, _nothing, _nothing)
         run.pre()
         run.execute(token)
         run.post()
@@ -74,7 +102,8 @@ class Runner:
         batch: Batch[Job],
         lane: Lease[Lane],
         blocked: int,
-        executed: Callable[[], None],
+        turn: Turn | None,
+        executed: Callable[[int], None],
         answered: Callable[[], None],
     ) -> None:
         """Take a batch through the lane's pools. Never raises.
@@ -85,14 +114,16 @@ class Runner:
             Is released as soon as its memory is not needed.
         blocked
             Nanoseconds the batch has waited for the lane.
+        turn
+            When its answers may leave; None for as soon as they are there.
         executed
-            Called once, when the engine is free.
+            Called once with the batch's instance, when that is free.
         answered
             Called once, afterwards, when all futures are done and nothing of the batch is in use any more.
         """
         threads = lane.item.threads
         pre, execute = threads.get("pre"), threads["execute"]
-        run = BatchRun(self, batch, lane, blocked, executed, answered)
+        run = BatchRun(self, batch, lane, blocked, turn, executed, answered)
         # What is short does not hop from thread to thread; and a request alone is not copied.
         if pre is not None and len(batch.items) > 1 and not self.pace.short(batch.size):
             hand_on(pre, run.prepare, execute)
@@ -104,11 +135,15 @@ class Runner:
         """Count a batch that succeeded."""
         self._statistics.record_batch(record)
 
+    def record_failure(self, job: Job) -> None:
+        """Count a request that failed."""
+        self._statistics.record_failure(monotonic() - job.request.received)
+
     def fail(self, job: Job, error: BaseException) -> None:
         """Count a request that failed, and complete its future."""
-        self._statistics.record_failure(monotonic() - job.request.received)
+        self.record_failure(job)
         job.future.set_exception(error)
 
 
-def _nothing() -> None:
+def _nothing(*_: int) -> None:
     pass

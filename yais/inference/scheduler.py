@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -17,10 +17,12 @@ from yais.core.dispatcher import Dispatcher, current_dispatcher
 from yais.core.future import Future
 from yais.core.pool import Lease
 from yais.core.timer import Timer
-from yais.errors import DeadlineExceeded, Unavailable, YaisError
+from yais.errors import Unavailable
 from yais.inference.job import Job
+from yais.inference.ordering import ResponseOrder, Turn
+from yais.inference.rate_limiter import Permits
 from yais.inference.runner import Runner
-from yais.inference.scheduling.queue import Batch, BatchQueue, CloseReason
+from yais.inference.scheduling.queue import Batch, BatchQueue, CloseReason, Refused, expired
 from yais.lane import Lane, Lanes
 
 __all__ = ["Scheduler"]
@@ -34,11 +36,12 @@ _SOONEST, _LATEST = 1_000_000, 50_000_000
 
 
 class _Work(NamedTuple):
-    """A batch, what it runs on, and how long it waited for that, ns."""
+    """A batch, what it runs on, how long it waited for that (ns), and when its answers may leave."""
 
     batch: Batch[Job]
     lane: Lease[Lane]
     blocked: int
+    turn: Turn | None
 
 
 class Scheduler:
@@ -57,10 +60,19 @@ class Scheduler:
         alone, and before those that need one: when it has run, its holder can give the lane back.
     timer
         Wakes the scheduler when a batch has waited long enough.
+    orders
+        For each instance, in which order the answers of its batches leave; empty for any.
     """
 
     def __init__(
-        self, queue: BatchQueue[Job], runner: Runner, *, instances: int, lanes: Lanes, timer: Timer
+        self,
+        queue: BatchQueue[Job],
+        runner: Runner,
+        *,
+        instances: int,
+        lanes: Lanes,
+        timer: Timer,
+        orders: Sequence[ResponseOrder] = (),
     ) -> None:
         self._queue = queue
         self._placed: deque[Job] = deque()  # jobs that bring a lane along
@@ -70,19 +82,22 @@ class Scheduler:
         self._may_help = all(place.cpus is None for place in lanes.places)
         self._timer = timer
         self._lock = threading.Lock()
-        self._free = instances
+        self._free = list(range(instances))
         self._instances = instances
+        self._orders = orders
+        self._permits: Sequence[Permits] = ()
         self._unanswered = 0  # batches taken whose answers are not out yet
         self._idle = threading.Condition(self._lock)
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
         self._blocked_since: int | None = None  # waiting for a lane
+        self._ready = True  # there were a lane and permits when they were last tried
         self._soon = False  # `_on_soon` is going to be called
         self._patience = _SOONEST
         self._closed = False
 
     def __repr__(self) -> str:
-        busy = self._instances - self._free
+        busy = self._instances - len(self._free)
         return f"<Scheduler {self.pending} waiting, {busy} of {self._instances} instances busy>"
 
     @property
@@ -90,18 +105,38 @@ class Scheduler:
         """Jobs that wait."""
         return len(self._queue) + len(self._placed)
 
+    def limit(self, permits: Sequence[Permits]) -> None:
+        """Let each instance run only with its permits. Before the first job.
+
+        To be called by them: `granted`.
+        """
+        self._permits = permits
+
+    def granted(self) -> None:
+        """Note that permits are worth another try. Only notes it: may be called under any lock."""
+        self._timer.call_at(monotonic(), self._on_granted)
+
     def submit(self, job: Job) -> bool:
-        """Take a job, whose future is completed whatever happens; return False once closed."""
+        """Take a job, whose future is completed whatever happens; return False once closed.
+
+        Raises
+        ------
+        YaisError
+            The queue refuses it.
+        """
         with self._lock:
             if self._closed:
                 return False
             if job.request.lane is None:
-                self._queue.push(job)
+                self._queue.push(job, job.queued)
             else:
                 self._placed.append(job)
             full, alone = self._queue.full, self.pending == 1
-            if not self._free:  # whoever gives an instance back looks for what waits
-                return True
+            busy = not self._free
+        if busy:  # whoever gives an instance back looks for what waits
+            if self._queue.expires:
+                self._set_timer()
+            return True
         dispatcher = current_dispatcher()
         if dispatcher is None and alone and job.request.waits and self._helps(job):
             job.future.offer(partial(self._help, job), self._dispatch)
@@ -125,14 +160,16 @@ class Scheduler:
             self._queue.hurry()
         self._dispatch()
         with self._idle:
-            if self._idle.wait_for(self._at_rest, timeout):
+            if self._idle.wait_for(self.at_rest, timeout):
                 return True
             left = [*self._placed, *self._queue.clear()]
             self._placed.clear()
-        self._fail(left, Unavailable, "the model was unloaded while the request was queued")
+        error = Unavailable("the model was unloaded while the request was queued")
+        self._fail(Refused(job, error) for job in left)
         return False
 
-    def _at_rest(self) -> bool:
+    def at_rest(self) -> bool:
+        """Whether nothing waits, and everything that has run is answered."""
         # An instance is free before its answers are out.
         return not self.pending and not self._unanswered
 
@@ -156,7 +193,7 @@ class Scheduler:
     def _perform(self, work: _Work) -> None:
         """Run a batch, on this thread if it is short."""
         if self._runner.pace.short(work.batch.size) and self._runner.run(*work):
-            self._give_back()
+            self._give_back(work.batch.instance)
             self._on_answered()
         else:
             self._runner.start(*work, self._on_executed, self._on_answered)
@@ -171,19 +208,22 @@ class Scheduler:
             lane.release()
         self._set_timer()
 
-    def _on_executed(self) -> None:
-        self._give_back()
+    def _on_executed(self, instance: int) -> None:
+        self._give_back(instance)
         if self.pending:
             self._dispatch()
 
-    def _give_back(self) -> None:
+    def _give_back(self, instance: int) -> None:
         with self._lock:
-            self._free += 1
+            if self._permits:
+                self._permits[instance].release(again=self.pending > 0)
+            self._free.append(instance)
+            self._queue.released(instance, monotonic())
 
     def _on_answered(self) -> None:
         with self._lock:
             self._unanswered -= 1
-            if self._at_rest():
+            if self.at_rest():
                 self._idle.notify_all()
 
     def _take(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> _Work | None:
@@ -193,38 +233,74 @@ class Scheduler:
         now = monotonic()
         # In one step: taken apart, a job could be left behind with nobody to wake it.
         with self._lock:
-            dead = self._bury_placed(now)
+            refused = self._bury_placed(now)
             if self._free and self._placed:
-                work = _placed(self._placed.popleft())
+                work = self._take_placed()
             elif self._free and len(self._queue):
                 taken = lane or self._lanes.try_acquire()
+                self._ready = taken is not None
                 if taken is None:
                     wait = self._blocked_since is None
                     self._blocked_since = self._blocked_since or now
-                elif (batch := self._queue.take(now)) is not None:
-                    work = _Work(batch, taken, blocked)
+                elif (batch := self._take_batch(now)) is not None:
+                    turn = self._orders[batch.instance].turn() if self._orders else None
+                    work = _Work(batch, taken, blocked, turn)
             if work is not None:
-                self._free -= 1
+                self._free.remove(work.batch.instance)
                 self._unanswered += 1
-            dead += self._queue.reap()
-            if dead and self._at_rest():
+            refused += self._queue.reap(now)
+            if refused and self.at_rest():
                 self._idle.notify_all()
+            self._let_go()
         # Outside of the lock: both may call back.
         if taken is not None and taken is not lane and work is None:
             taken.release()
         if wait:
             self._lanes.acquire_future().add_done_callback(self._on_lane)
-        if dead:
-            self._fail(dead, DeadlineExceeded, "the deadline passed while the request was queued")
+        if refused:
+            self._fail(refused)
         return work
 
-    def _bury_placed(self, now: int) -> list[Job]:
+    def _take_batch(self, now: int) -> Batch[Job] | None:
+        if not self._permits:
+            return self._queue.take(now, self._free)
+        # All that may run: a sequence is on one of them.
+        allowed = [instance for instance in self._free if self._permits[instance].try_acquire()]
+        self._ready = bool(allowed)
+        batch = self._queue.take(now, allowed) if allowed else None
+        for instance in allowed:
+            if batch is None or instance != batch.instance:
+                self._permits[instance].release(ran=False)
+        return batch
+
+    def _let_go(self) -> None:
+        """Give back what was granted to instances, or is waited for, once there is nothing to run."""
+        if self._permits and not self.pending:
+            for instance in self._free:
+                self._permits[instance].release(ran=False)
+
+    def _take_placed(self) -> _Work | None:
+        """Take the first job that brings its lane along."""
+        for instance in reversed(self._free):
+            if not self._permits or self._permits[instance].try_acquire():
+                job = self._placed.popleft()
+                held = cast("Lease[Lane]", _Held(cast("Lane", job.request.lane)))
+                turn = self._orders[instance].turn() if self._orders else None
+                return _Work(Batch((job,), job.size, CloseReason.INSTANCE, instance), held, 0, turn)
+        return None
+
+    def _bury_placed(self, now: int) -> list[Refused[Job]]:
         if not self._placed:
             return []
         dead = [job for job in self._placed if job.dead(now)]
         for job in dead:
             self._placed.remove(job)
-        return dead
+        return [expired(job) for job in dead]
+
+    def _on_granted(self) -> None:
+        self._dispatch()
+        with self._lock:
+            self._let_go()
 
     def _on_lane(self, lent: Future[Lease[Lane]]) -> None:
         with self._lock:
@@ -233,16 +309,16 @@ class Scheduler:
             return
         self._dispatch(lent.result(0), monotonic() - (since or 0))
 
-    def _fail(self, jobs: Iterable[Job], kind: type[YaisError], text: str) -> None:
-        for job in jobs:
+    def _fail(self, refused: Iterable[Refused[Job]]) -> None:
+        for job, error in refused:
             if job.future.set_running_or_notify_cancel():
-                self._runner.fail(job, kind(text))
+                self._runner.fail(job, error)
 
     def _set_timer(self) -> None:
         if not len(self._queue):
             return
         with self._lock:
-            when = self._queue.wake_at() if self._free else None
+            when = self._queue.wake_at(free=bool(self._free) and self._ready)
             if when is None or (self._wake_at is not None and self._wake_at <= when):
                 return
             self._wake_at = when
@@ -275,8 +351,3 @@ class _Held:
 
     def release(self) -> None:
         pass
-
-
-def _placed(job: Job) -> _Work:
-    held = cast("Lease[Lane]", _Held(cast("Lane", job.request.lane)))
-    return _Work(Batch((job,), job.size, CloseReason.IDLE), held, 0)

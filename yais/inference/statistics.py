@@ -70,7 +70,9 @@ class Counts:
     executions
         Batches executed.
     success, fail, queue, compute_input, compute_infer, compute_output
-        Per request.
+        Per request. Those answered by the response cache are in the first and the third only.
+    cache_hit, cache_miss
+        Looking requests up in the response cache, and after a miss putting the response into it.
     batches
         By batch size.
     closed
@@ -93,6 +95,8 @@ class Counts:
     compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
+    cache_hit: Duration = field(default_factory=Duration)
+    cache_miss: Duration = field(default_factory=Duration)
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
     closed: Counter[CloseReason] = field(default_factory=Counter)
     batch_size: Histogram = field(default_factory=lambda: Histogram(_SIZES))
@@ -147,6 +151,11 @@ class BatchRecord:
         self.output_end = monotonic()
         return self
 
+    @property
+    def total(self) -> int:
+        """How long all its stages took, ns."""
+        return self.output_end - self.input_start
+
     def times(self) -> tuple[int, ...]:
         """Return a row for the columns of `ModelStatistics`."""
         start = self.infer_start
@@ -197,6 +206,22 @@ class ModelStatistics:
         """Count a request that failed after `ns` in the server."""
         with self._lock:
             self._counts.fail.add(ns)
+
+    def record_hit(self, received: int, lookup: int) -> None:
+        """Count a request that came in at `received` and was answered by the cache in `lookup` ns there."""
+        now = monotonic()
+        with self._lock:
+            counts = self._counts
+            counts.cache_hit.add(lookup)
+            counts.success.add(now - received)
+            counts.queue.add(now - received - lookup)
+            counts.request_seconds.observe(np.array([now - received]) / NANOSECONDS)
+            counts.last_inference = time.time_ns() // 1_000_000
+
+    def record_miss(self, ns: int) -> None:
+        """Count a request that the cache had no answer to, which took `ns` in all to find and to mend."""
+        with self._lock:
+            self._counts.cache_miss.add(ns)
 
     def snapshot(self) -> Counts:
         """Return a copy of all counts, taken at one moment."""

@@ -83,7 +83,7 @@ class FakeEngine:
         """Call the function; see `Engine`."""
         if self.closed:
             raise RuntimeError(f"{self!r} is closed, expected an open one")
-        self.batches.append(inputs[0].shape[0] if inputs and inputs[0].ndim else 1)
+        self.batches.append(inputs[0].shape[0] if inputs and inputs[0] is not None and inputs[0].ndim else 1)
         self.entered.release()
         if not self.gate.wait(30.0):
             raise TimeoutError(f"{self!r}: the gate was not set within 30 s")

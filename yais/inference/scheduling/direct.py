@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Generic
 
-from yais.inference.scheduling.queue import Batch, CloseReason, ItemT
+from yais.inference.scheduling.queue import Batch, CloseReason, ItemT, Refused, expired
 
 __all__ = ["DirectQueue"]
 
@@ -13,9 +14,11 @@ __all__ = ["DirectQueue"]
 class DirectQueue(Generic[ItemT]):
     """First in, first out; see `BatchQueue`. Not thread-safe."""
 
+    expires = False
+
     def __init__(self) -> None:
         self._items: deque[ItemT] = deque()
-        self._dead: list[ItemT] = []
+        self._refused: list[Refused[ItemT]] = []
 
     def __len__(self) -> int:
         return len(self._items)
@@ -25,20 +28,23 @@ class DirectQueue(Generic[ItemT]):
         """Whether anything waits: no item is ever joined by another."""
         return bool(self._items)
 
-    def push(self, item: ItemT) -> None:
+    def push(self, item: ItemT, now: int) -> None:  # noqa: ARG002 - others need it
         """Queue an item."""
         self._items.append(item)
 
-    def take(self, now: int) -> Batch[ItemT] | None:
+    def take(self, now: int, free: Sequence[int]) -> Batch[ItemT] | None:
         """Return the oldest item that is not dead."""
-        while self._items:
+        while self._items and free:
             item = self._items.popleft()
             if not item.dead(now):
-                return Batch((item,), item.size, CloseReason.IDLE)
-            self._dead.append(item)
+                return Batch((item,), item.size, CloseReason.INSTANCE, free[-1])
+            self._refused.append(expired(item))
         return None
 
-    def wake_at(self) -> int | None:
+    def released(self, instance: int, now: int) -> None:
+        """Do nothing: any instance will do."""
+
+    def wake_at(self, *, free: bool) -> int | None:  # noqa: ARG002 - others need it
         """Never: an item can be taken at once."""
         return None
 
@@ -51,7 +57,7 @@ class DirectQueue(Generic[ItemT]):
         self._items.clear()
         return items
 
-    def reap(self) -> list[ItemT]:
+    def reap(self, now: int) -> list[Refused[ItemT]]:  # noqa: ARG002 - others need it
         """Return, once each, the items that were found dead."""
-        dead, self._dead = self._dead, []
-        return dead
+        refused, self._refused = self._refused, []
+        return refused

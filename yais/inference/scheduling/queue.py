@@ -6,7 +6,9 @@ import enum
 from collections.abc import Hashable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["Batch", "BatchQueue", "CloseReason", "Item"]
+from yais.errors import DeadlineExceeded, YaisError
+
+__all__ = ["Batch", "BatchQueue", "CloseReason", "Item", "Refused", "expired"]
 
 
 class Item(Protocol):
@@ -23,6 +25,14 @@ class Item(Protocol):
     @property
     def queued(self) -> int:
         """When it was queued, in ns."""
+
+    @property
+    def priority(self) -> int:
+        """Its level, 1 is the highest; 0 leaves it to the queue."""
+
+    @property
+    def timeout(self) -> int:
+        """How long it wants to wait at most, in ns; 0 leaves it to the queue."""
 
     def dead(self, now: int) -> bool:
         """Whether nobody waits for it any more."""
@@ -42,8 +52,10 @@ class CloseReason(enum.StrEnum):
     """Its oldest item had waited as long as it may."""
     SHAPE = "shape"
     """The next item cannot run together with these."""
-    IDLE = "idle"
-    """Nothing else was there, and waiting is not configured."""
+    INSTANCE = "instance"
+    """An instance was free, nothing else was there, and waiting is not configured."""
+    OBJECTIVE = "objective"
+    """With another item its oldest would not have met the latency objective."""
 
 
 class Batch(NamedTuple, Generic[ItemT]):
@@ -52,32 +64,70 @@ class Batch(NamedTuple, Generic[ItemT]):
     Attributes
     ----------
     size
-        Sum of the sizes of its items.
+        Rows of the batch: the sum of the sizes of its items, or more if there are gaps between them.
+    instance
+        Where it runs.
+    rows
+        For batches with gaps, the row of each item, each of size 1; None if they follow each other.
     """
 
     items: Sequence[ItemT]
     size: int
     reason: CloseReason
+    instance: int = 0
+    rows: Sequence[int] | None = None
+
+
+class Refused(NamedTuple, Generic[ItemT]):
+    """An item that will not run, and what whoever waits for it is told."""
+
+    item: ItemT
+    error: YaisError
+
+
+def expired(item: ItemT) -> Refused[ItemT]:
+    """Return an item that was found dead, as refused."""
+    return Refused(item, DeadlineExceeded("the deadline passed while the request was queued"))
 
 
 class BatchQueue(Protocol[ItemT]):
-    """A state machine that decides which items run together and when. No threads, no clock of its own."""
+    """A state machine that decides which items run together and when. No threads, no clock of its own.
+
+    Attributes
+    ----------
+    expires
+        Whether items may have to be refused while no instance is free, so that `wake_at` is worth asking.
+    """
+
+    expires: bool
 
     @property
     def full(self) -> bool:
         """Whether a batch can be taken that no further item would join."""
 
-    def push(self, item: ItemT) -> None:
-        """Queue an item."""
+    def push(self, item: ItemT, now: int) -> None:
+        """Queue an item. Raises `YaisError` if it is refused at once."""
 
-    def take(self, now: int) -> Batch[ItemT] | None:
-        """Return the next batch, if one should start at `now`."""
+    def take(self, now: int, free: Sequence[int]) -> Batch[ItemT] | None:
+        """Return the next batch, if one should start at `now` on one of the free instances.
 
-    def wake_at(self) -> int | None:
-        """When `take` is worth another try, if nothing is pushed before; None for never."""
+        It runs: the instance is not free again before it was `released`.
+        """
 
-    def reap(self) -> list[ItemT]:
-        """Return, once each, the items that `take` found dead."""
+    def released(self, instance: int, now: int) -> None:
+        """Note that the batch that ran on an instance has run."""
+
+    def wake_at(self, *, free: bool) -> int | None:
+        """When `take`, or `reap`, is worth another try, if nothing is pushed before; None for never.
+
+        Parameters
+        ----------
+        free
+            Whether an instance is.
+        """
+
+    def reap(self, now: int) -> list[Refused[ItemT]]:
+        """Return, once each, the items that will not run."""
 
     def hurry(self) -> None:
         """Wait for nothing from now on: no further item will be pushed."""
