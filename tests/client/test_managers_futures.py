@@ -132,13 +132,16 @@ def test_a_callback_may_ask_again(manager):
 # Cancelling.
 
 
-def test_cancelled_before_it_is_executed(manager, closed):
+def test_cancelled_before_it_is_executed(manager, closed, local, server):
     runner = manager.infer_runner("gate")
+    gate = local.find("gate")
     first = runner.infer(X=ONE)
     asked(closed)
     second = runner.infer(X=ONE)
+    eventually(lambda: gate.pending == 1)
     assert second.cancel() and second.cancelled() and second.done()
     assert second.cancel()  # again
+    eventually(lambda: server.in_flight == (manager is not local))  # the server has heard of it
     with pytest.raises(concurrent.futures.CancelledError):
         second.result(SOON)
     closed.open.set()

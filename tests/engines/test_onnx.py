@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from small_models import identity, model, some, tensor, three_outputs
 
 from yais.core.tensor import DataType, TensorSpec
-from yais.engines.onnx import OnnxEngine, OnnxOptions
+from yais.engines.onnx import OnnxEngine, OnnxOptions, run_options, session_options
+from yais.engines.onnx_options import OnnxProvider
 from yais.errors import InvalidArgument
 
 SOON = 10.0
@@ -274,11 +275,11 @@ def test_options(options: OnnxOptions | None) -> None:
 
 def test_options_as_the_runtime_sees_them() -> None:
     options = OnnxOptions(intra_op_threads=3, inter_op_threads=2, parallel=True, graph_level=1)
-    session = options.session_options()
+    session = session_options(options)
     assert (session.intra_op_num_threads, session.inter_op_num_threads) == (3, 2)
     assert session.execution_mode.name == "ORT_PARALLEL"
     assert session.graph_optimization_level.name == "ORT_ENABLE_BASIC"
-    assert OnnxOptions().session_options().intra_op_num_threads >= 1
+    assert session_options(OnnxOptions()).intra_op_num_threads >= 1
 
 
 def test_an_unknown_level_is_refused() -> None:
@@ -349,3 +350,68 @@ def test_strings_beside_bf16_are_refused() -> None:
     outputs = [tensor("t", DataType.BYTES, (1,)), tensor("y", DataType.BF16, (1,))]
     with pytest.raises(InvalidArgument, match="both string and bfloat16"):
         OnnxEngine(model(nodes, inputs, outputs))
+
+
+def with_default() -> bytes:
+    """Return a model of y = x + bias, where the bias is 10 unless it is given."""
+    bias = helper.make_tensor("bias", TensorProto.FLOAT, [1], [10.0])
+    inputs = [tensor("x", DataType.FP32, ("n",)), tensor("bias", DataType.FP32, (1,))]
+    node = helper.make_node("Add", ["x", "bias"], ["y"])
+    return model([node], inputs, [tensor("y", DataType.FP32, ("n",))], initializer=[bias])
+
+
+def test_an_input_with_a_value_of_its_own_may_be_left_out() -> None:
+    engine = OnnxEngine(with_default(), ONE_THREAD)
+    x, bias = np.ones(2, np.float32), np.array([5], np.float32)
+    assert [spec.name for spec in engine.inputs] == ["x"]
+    assert engine.optional == (TensorSpec("bias", DataType.FP32, (1,)),)
+    assert engine.execute([x])[0].tolist() == [11, 11]
+    engine.select(["bias", "x"], ["y"])
+    assert [spec.name for spec in engine.inputs] == ["bias", "x"]
+    assert engine.execute([bias, x])[0].tolist() == [6, 6]
+    missing: Any = None
+    assert engine.execute([missing, x])[0].tolist() == [11, 11]
+    with pytest.raises(InvalidArgument, match=r"got inputs \['bias'\]"):
+        engine.select(["bias"], ["y"])
+
+
+def test_what_is_left_out_beside_strings() -> None:
+    bias = helper.make_tensor("bias", TensorProto.FLOAT, [1], [10.0])
+    inputs = [tensor("s", DataType.BYTES, ("n",)), tensor("bias", DataType.FP32, (1,))]
+    outputs = [tensor("t", DataType.BYTES, ("n",)), tensor("y", DataType.FP32, (1,))]
+    nodes = [helper.make_node("Identity", ["s"], ["t"]), helper.make_node("Neg", ["bias"], ["y"])]
+    engine = OnnxEngine(model(nodes, inputs, outputs, initializer=[bias]), ONE_THREAD)
+    engine.select(["s", "bias"], ["t", "y"])
+    missing: Any = None
+    text, y = engine.execute([strings(b"a").ravel(), missing])
+    assert (text.tolist(), y.tolist()) == ([b"a"], [-10])
+
+
+def test_a_provider_that_there_is_not() -> None:
+    providers = (OnnxProvider("NnapiExecutionProvider"),)
+    with pytest.raises(
+        InvalidArgument,
+        match=r"^this ONNX Runtime lacks NnapiExecutionProvider, it has .*CPUExecutionProvider",
+    ):
+        OnnxEngine(three_outputs(), OnnxOptions(providers=providers))
+
+
+def test_memory_and_settings_as_the_runtime_sees_them() -> None:
+    options = OnnxOptions(
+        memory_arena=False,
+        memory_pattern=False,
+        shrink_arenas="cpu:0",
+        entries={"session.intra_op.allow_spinning": "1", "session.dynamic_block_base": "4"},
+    )
+    session = session_options(options)
+    assert not session.enable_cpu_mem_arena and not session.enable_mem_pattern
+    assert session.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert session.get_session_config_entry("session.dynamic_block_base") == "4"
+    run = run_options(options)
+    assert run.get_run_config_entry("memory.enable_memory_arena_shrinkage") == "cpu:0"
+
+
+def test_arenas_that_shrink() -> None:
+    engine = OnnxEngine(three_outputs(), OnnxOptions(intra_op_threads=1, shrink_arenas="cpu:0"))
+    ones = np.ones((1, 2), np.float32)
+    assert engine.execute([ones, ones])[0].tolist() == [[2, 2]]

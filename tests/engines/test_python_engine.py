@@ -56,6 +56,15 @@ def refusal(call):
 # What goes in
 
 
+def test_what_is_left_out_is_not_there(engine):
+    def function(inputs):
+        assert list(inputs) == ["b"]
+        return {"y": inputs["b"]}
+
+    (y,) = engine(function, [X, spec("b")]).execute([None, ONES])
+    assert y.tolist() == [1, 1, 1] and not np.shares_memory(y, ONES)
+
+
 def test_the_function_gets_arrays_by_name_which_it_cannot_write_to(engine):
     seen = {}
 

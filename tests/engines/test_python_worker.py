@@ -320,6 +320,41 @@ def test_workers_overlap(start, tmp_path):
     assert sorted(pids) == sorted(engine.pids)
 
 
+def test_pinned_instances_keep_their_processes(start):
+    engine = start(workers=2, pinned=True)
+    first, second = engine.at(0), engine.at(1)
+    pids = engine.pids
+    for _ in range(3):
+        assert [ask(each, "os.getpid()")[0] for each in (first, second)] == pids
+    with pytest.raises(Unavailable):
+        ask(first, "os._exit(1)")
+    with pytest.raises(Unavailable, match="is being started again"):
+        ask(first, "1 + 1")
+    assert ask(second, "os.getpid()") == [pids[1]]
+    eventually(lambda: answers(first))
+    assert ask(first, "os.getpid()") == [engine.pids[0]] and engine.pids[1] == pids[1]
+
+
+def test_without_pins_any_process_will_do(start):
+    engine = start(workers=2)
+    assert engine.at(0) is engine.at(1) is engine
+
+
+def test_a_pinned_instance_streams(start):
+    engine = start(COUNTING, DataType.INT64, workers=2, pinned=True)
+    results = [list(engine.at(instance).stream([np.array([2])])) for instance in (0, 1)]
+    assert [[int(array[0][0]) for array in result] for result in results] == [[0, 1], [0, 1]]
+
+
+def test_inputs_may_be_left_out(tmp_path):
+    specs = tuple(TensorSpec(name, DataType.INT64, (-1,)) for name in "ab")
+    source = "class Model:\n def execute(self, inputs): return {'y': [len(inputs), int(inputs['b'][0])]}"
+    outputs = (TensorSpec("y", DataType.INT64, (-1,)),)
+    engine = WorkerEngine(model_file(tmp_path, source, inputs=specs, outputs=outputs))
+    assert engine.execute([None, np.array([7])])[0].tolist() == [1, 7]
+    engine.close()
+
+
 def test_a_model_that_cannot_be_loaded_again_is_tried_until_it_can(start, tmp_path, caplog):
     engine = start()
     good = (tmp_path / "model.py").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yais.errors import InvalidArgument, NotFound
-from yais.repository.directory import ModelDirectory, find_models
+from yais.repository.directory import ModelDirectory, check_name, find_model, find_models
 
 
 @pytest.fixture
@@ -109,23 +109,51 @@ def test_every_directory_is_a_model_unless_hidden(tmp_path):
     for name in ("b", "a", ".git", "__pycache__", "with space", "1"):
         (tmp_path / name).mkdir()
     (tmp_path / "README.md").write_text("a file")
-    assert [found.name for found in find_models([tmp_path])] == ["1", "a", "b", "with space"]
+    assert list(find_models([tmp_path])) == ["1", "a", "b", "with space"]
 
 
 def test_several_repositories(tmp_path):
     for path in ("first/a", "second/b"):
         (tmp_path / path).mkdir(parents=True)
-    found = find_models([tmp_path / "first", tmp_path / "second"])
-    assert [directory.path for directory in found] == [tmp_path / "first" / "a", tmp_path / "second" / "b"]
-    assert find_models([]) == []
+    roots = [tmp_path / "first", tmp_path / "second"]
+    assert find_models(roots) == {"a": (tmp_path / "first" / "a",), "b": (tmp_path / "second" / "b",)}
+    assert find_model(roots, "b") == (tmp_path / "second" / "b",)
+    assert find_models([]) == {}
 
 
 def test_one_name_in_two_repositories(tmp_path):
     for path in ("first/a", "second/a", "second/b"):
         (tmp_path / path).mkdir(parents=True)
+    roots = [tmp_path / "first", tmp_path / "second"]
+    both = (tmp_path / "first" / "a", tmp_path / "second" / "a")
+    assert find_models(roots) == {"a": both, "b": (tmp_path / "second" / "b",)}
+    assert find_model(roots, "a") == both
+
+
+def test_one_name_that_is_nowhere(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / ".hidden").mkdir()
+    for name in ("file", "none", ".hidden"):
+        with pytest.raises(NotFound, match=rf"^no repository has a directory '{name}'$"):
+            find_model([tmp_path], name)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t\n"])
+def test_names_that_are_empty(name):
     with pytest.raises(InvalidArgument) as caught:
-        find_models([tmp_path / "first", tmp_path / "second"])
-    assert str(caught.value) == f"model 'a' is in {tmp_path / 'first'} and in {tmp_path / 'second'}"
+        check_name(name)
+    assert str(caught.value) == "Model name cannot be empty. Please enter a valid name to deploy."
+
+
+@pytest.mark.parametrize("name", [".", "..", "../a", "a/b", "/a", "a\\b", "a\0"])
+def test_names_that_lead_elsewhere(name):
+    with pytest.raises(InvalidArgument, match=r"^model name must not contain path traversal characters$"):
+        check_name(name)
+
+
+def test_other_names():
+    for name in ("a", "a.b", "a..b", "with space", "ä"):
+        check_name(name)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file"])

@@ -72,7 +72,7 @@ BROKEN = {
     "contradiction": "model 'contradiction', tensor 'X': the model expects FP32[-1,-1], ",
     "no_labels": "cannot read label file 'labels.txt' of 'no_labels': ",
     "far_labels": "label file '../labels.txt' of model 'far_labels' lies outside its directory",
-    "unsupported": "model 'unsupported' is configured with 'sequence_batching', which yais does not support",
+    "unsupported": "model 'unsupported' is configured with 'model_operations', which yais does not support",
     "bad_option": "got parameter 'threads' for model 'bad_option', expected one of ",
     "far_file": "model file '../../good/1/model.onnx' of model 'far_file' lies outside its directory",
 }
@@ -94,7 +94,7 @@ def broken(tmp_path):
     write(tmp_path, "no_labels", good, "max_batch_size: 4 " + TENSORS % "label_filename: 'labels.txt'")
     write(tmp_path, "far_labels", good, "max_batch_size: 4 " + TENSORS % "label_filename: '../labels.txt'")
     (tmp_path / "labels.txt").write_text("zero\n")
-    write(tmp_path, "unsupported", good, "sequence_batching {}")
+    write(tmp_path, "unsupported", good, "model_operations {}")
     write(tmp_path, "bad_option", good, "parameters { key: 'threads' value { string_value: '1' } }")
     write(tmp_path, "far_file", good, "default_model_filename: '../../good/1/model.onnx'")
     write(tmp_path, "with_file", good, "default_model_filename: 'weights.onnx'", filename="weights.onnx")
@@ -191,15 +191,21 @@ def test_progress(load, tmp_path):
     write(tmp_path, "b", identity("FP32"), version="3")
     write(tmp_path, "a", b"")
     write(tmp_path, "c", None)
-    told = []
-    load(tmp_path, progress=lambda entry: told.append((entry.name, entry.version, entry.state)))
-    assert told == [
-        ("a", "1", ModelState.LOADING),
-        ("a", "1", ModelState.UNAVAILABLE),
-        ("b", "3", ModelState.LOADING),
-        ("b", "3", ModelState.READY),
-        ("c", "", ModelState.UNAVAILABLE),
-    ]
+    told = {}
+    load(
+        tmp_path, progress=lambda entry: told.setdefault(entry.name, []).append((entry.version, entry.state))
+    )
+    assert told == {
+        "a": [("1", ModelState.LOADING), ("1", ModelState.UNAVAILABLE)],
+        "b": [("3", ModelState.LOADING), ("3", ModelState.READY)],
+        "c": [("", ModelState.UNAVAILABLE)],
+    }
+
+
+def test_progress_that_fails_is_nothing_to_the_models(load, tmp_path, caplog):
+    write(tmp_path, "a", identity("FP32"))
+    assert infer(load(tmp_path, progress=lambda entry: 1 // 0), "a") == "1"
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_labels_belong_to_their_outputs(load, tmp_path):
@@ -227,12 +233,64 @@ def test_two_roots(load, tmp_path):
     assert [entry.name for entry in repository.entries] == ["a", "b"]
 
 
-def test_nothing_is_loaded_when_a_name_is_there_twice(load, tmp_path):
+def test_a_name_that_is_there_twice_is_neither(load, tmp_path):
     for root in ("first", "second"):
         write(tmp_path / root, "a", identity("FP32"))
     write(tmp_path / "first", "b", identity("FP32"))
-    with pytest.raises(InvalidArgument, match=r"^model 'a' is in .*first and in .*second$"):
-        load(tmp_path / "first", tmp_path / "second")
+    repository = load(tmp_path / "first", tmp_path / "second")
+    assert infer(repository, "b") == "1"
+    entry = entries(repository)["a"]
+    assert (entry.version, entry.state) == ("", ModelState.UNAVAILABLE)
+    assert entry.reason == f"model 'a' is in {tmp_path / 'first'} and in {tmp_path / 'second'}"
+
+
+def test_a_root_that_is_not_there(load, tmp_path):
+    with pytest.raises(NotFound, match=r"^model repository .*nowhere is not a directory$"):
+        load(tmp_path / "nowhere")
+
+
+def versions(repository, name):
+    return [(entry.version, entry.state) for entry in repository.entries if entry.name == name]
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        ("latest { num_versions: 2 }", ["2", "10"]),
+        ("latest { num_versions: 9 }", ["1", "2", "10"]),
+        ("all {}", ["1", "2", "10"]),
+        ("specific { versions: [ 2, 1, 7 ] }", ["1", "2"]),
+    ],
+)
+def test_version_policies(load, tmp_path, policy, wanted):
+    for version in ("1", "2", "10"):
+        write(tmp_path, "model", identity("FP32"), version=version)
+    write(tmp_path, "model", None, f"version_policy {{ {policy} }}")
+    repository = load(tmp_path)
+    assert versions(repository, "model") == [(version, ModelState.READY) for version in wanted]
+    assert infer(repository, "model") == wanted[-1]
+    for version in wanted:
+        assert infer(repository, "model", version) == version
+
+
+def test_no_version_of_a_policy(load, tmp_path):
+    write(tmp_path, "model", identity("FP32"), "version_policy { specific { versions: 7 } }")
+    (entry,) = load(tmp_path).entries
+    assert (entry.version, entry.state) == ("", ModelState.UNAVAILABLE)
+    assert entry.reason.startswith("at least one version must be available under the version policy of model")
+
+
+def test_a_broken_version_keeps_the_others_from_being_served(load, tmp_path):
+    """As in Triton: what the policy asks for is there, or nothing."""
+    write(tmp_path, "model", identity("FP32"), "version_policy { all {} }")
+    write(tmp_path, "model", b"broken", version="2")
+    repository = load(tmp_path)
+    first, second = repository.entries
+    assert (first.state, second.state) == (ModelState.UNAVAILABLE, ModelState.UNAVAILABLE)
+    assert first.reason == "it is not loaded without version 2"
+    assert second.reason.startswith("ONNX Runtime cannot load the model: ")
+    with pytest.raises(Unavailable):
+        repository.find("model", "1")
 
 
 def test_after_close_there_are_no_models(lanes, timer, tmp_path):

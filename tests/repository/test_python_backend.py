@@ -202,7 +202,7 @@ LACKS = "the configuration of model 'm' lacks 'input' or 'output', which a Pytho
         ("backend: 'python' output { name: 'x' data_type: TYPE_FP32 dims: 1 }", LACKS),
         (
             TENSORS + "optimization { graph { level: 1 } }",
-            "model 'm' is configured with 'optimization', a Python model has none",
+            "model 'm' is configured with 'optimization.graph', a Python model has none",
         ),
         (
             parameter("worker_process", "yes"),
@@ -261,6 +261,7 @@ def test_a_configuration_is_completed(tmp_path, named):
     expected = """
         name: "m" platform: "python" backend: "python" default_model_filename: "model.py"
         version_policy { latest { num_versions: 1 } }
+        optimization { input_pinned_memory { enable: true } output_pinned_memory { enable: true } }
         input { name: "x" data_type: TYPE_FP32 dims: -1 }
         output { name: "y" data_type: TYPE_FP32 dims: -1 }
         instance_group { name: "m" count: 1 kind: KIND_CPU }

@@ -32,8 +32,6 @@ NO_MESSAGE = (
 )
 
 UNIMPLEMENTED = (
-    "RepositoryModelLoad",
-    "RepositoryModelUnload",
     "SystemSharedMemoryStatus",
     "SystemSharedMemoryRegister",
     "SystemSharedMemoryUnregister",

@@ -56,7 +56,16 @@ def test_server_live_and_ready(client):
 def test_server_metadata(client):
     metadata = client.get_server_metadata(client_timeout=10)
     assert (metadata.name, metadata.version) == ("triton", yais.__version__)
-    assert list(metadata.extensions) == ["classification", "model_configuration", "parameters", "statistics"]
+    assert list(metadata.extensions) == [
+        "classification",
+        "sequence",
+        "model_repository",
+        "model_repository(unload_dependents)",
+        "schedule_policy",
+        "model_configuration",
+        "parameters",
+        "statistics",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,7 @@ def test_config_in_force_of_a_configured_model(client):
         instance_group { name: "digits" count: 2 kind: KIND_CPU }
         default_model_filename: "model.onnx"
         dynamic_batching { preferred_batch_size: 32 }
+        optimization { input_pinned_memory { enable: true } output_pinned_memory { enable: true } }
         """,
         ModelConfig(),
     )
@@ -134,6 +144,7 @@ def test_config_in_force_of_a_model_without_configuration(client):
         output { name: "Y" data_type: TYPE_INT32 dims: [ 2, 3 ] }
         instance_group { name: "fixed" count: 2 kind: KIND_CPU }
         default_model_filename: "model.onnx"
+        optimization { input_pinned_memory { enable: true } output_pinned_memory { enable: true } }
         """,
         ModelConfig(),
     )

@@ -161,7 +161,11 @@ def test_failures_in_shared_batches_are_counted(port, wire):
 def test_no_name_means_all_models_that_are_loaded(wire):
     response = wire.call("ModelStatistics", pb.ModelStatisticsRequest())
     assert [(model.name, model.version) for model in response.model_stats] == [
+        ("decode", "1"),
         ("digits", "1"),
+        ("label", "1"),
+        ("read_digit", "1"),
+        ("read_digit_pipeline", "1"),
         ("simple", "1"),
         ("table", "1"),
     ]

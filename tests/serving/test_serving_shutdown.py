@@ -24,8 +24,9 @@ from serving_models import (
     serving_models,
 )
 
-from yais.errors import InvalidArgument, NotFound
+from yais.errors import NotFound
 from yais.protocol import kserve_pb2 as pb
+from yais.repository.directory import find_models
 from yais.repository.repository import ModelState
 from yais.serving.server import InferenceServer, ServerOptions
 
@@ -73,7 +74,7 @@ def test_while_models_load_the_server_is_live_and_not_ready(tmp_path):
 
     def look(entry):
         with Wire(server.port) as wire:
-            ready = [wire.call("ModelReady", pb.ModelReadyRequest(name=name)).ready for name in "abc"]
+            ready = wire.call("ModelReady", pb.ModelReadyRequest(name=entry.name)).ready
             live, all_ready = wire.call("ServerLive").live, wire.call("ServerReady").ready
             seen.append((entry.name, entry.state, ready, live, all_ready, check(wire)))
 
@@ -85,13 +86,10 @@ def test_while_models_load_the_server_is_live_and_not_ready(tmp_path):
     finally:
         server.stop()
     loading, ready = ModelState.LOADING, ModelState.READY
-    assert seen == [
-        ("a", loading, [False, False, False], True, False, NOT_SERVING),
-        ("a", ready, [True, False, False], True, False, NOT_SERVING),
-        ("b", loading, [True, False, False], True, False, NOT_SERVING),
-        ("b", ready, [True, True, False], True, False, NOT_SERVING),
-        ("c", loading, [True, True, False], True, False, NOT_SERVING),
-        ("c", ready, [True, True, True], True, False, NOT_SERVING),
+    assert sorted(seen) == [  # in which order is not said: they are loaded side by side
+        (name, state, state is ready, True, False, NOT_SERVING)
+        for name in "abc"
+        for state in (loading, ready)
     ]
 
 
@@ -261,8 +259,6 @@ def test_addresses_with_colons(slow):
 
 def test_repositories_that_cannot_be_served(slow, tmp_path):
     before = own_threads()
-    with pytest.raises(InvalidArgument, match=f"model 'counter' is in {slow} and in {slow}"):
-        InferenceServer(options(slow, slow)).start()
     with pytest.raises(NotFound, match=r"model repository .*/nowhere is not a directory"):
         InferenceServer(options(tmp_path / "nowhere")).start()
     assert own_threads() == before
@@ -278,4 +274,5 @@ def test_its_repr_reads_as_a_status_line():
     with serving_models(EXAMPLES) as server:
         text = repr(server)
     assert f"running on {server.port}" in text
-    assert "2 of 2 models ready" in text
+    count = len(find_models([EXAMPLES]))
+    assert f"{count} of {count} models ready" in text

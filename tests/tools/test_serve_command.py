@@ -6,13 +6,18 @@ import signal
 import socket
 import urllib.request
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from onnx_models import EXAMPLES, counter, identity, write
 from serving_models import SOON, Wire, count_often, count_to, eventually, infer_request, outputs_of
 from yais_command import Serving, run_yais, run_yais_process, yais_serve
 
 from yais.protocol import kserve_pb2 as pb
+from yais.repository.directory import find_models
+from yais.repository.loader import ConfigDefaults
+from yais.tools.serve_options import server_options, with_server_options
 
 FREE = ("--grpc-address=127.0.0.1", "--grpc-port=0", "--metrics-address=127.0.0.1", "--metrics-port=0")
 
@@ -41,12 +46,14 @@ def test_from_start_to_sigterm():
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=SOON) as response:
             assert b"yais_inference_items_total" in response.read()
         assert serving.end(signal.SIGTERM) == (0, "")
-    head, rule, digits, simple, *rest = serving.output
+    count = len(find_models([EXAMPLES]))
+    head, rule, *rest = serving.output
+    rows, rest = {row.split()[0]: row for row in rest[:count]}, rest[count:]
     assert head.split() == ["Model", "Version", "Status"]
     assert set(rule) == {"-"}
-    assert digits.startswith("digits  1        READY (")
-    assert digits.endswith("; batch 32; image: FP32[1, 8, 8] -> probabilities: FP32[10])")
-    assert simple.startswith("simple  1        READY (")
+    assert rows["digits"].split()[:3] == ["digits", "1", "READY"]
+    assert rows["digits"].endswith("; batch 32; image: FP32[1, 8, 8] -> probabilities: FP32[10])")
+    assert rows["simple"].split()[:3] == ["simple", "1", "READY"]
     assert rest == [
         f"Started GRPCInferenceService at 127.0.0.1:{port}",
         f"Started Metrics Service at 127.0.0.1:{metrics_port}",
@@ -128,7 +135,7 @@ def test_a_port_in_use(kind):
 def partly_broken(tmp_path):
     write(tmp_path, "good", identity("FP32"))
     write(tmp_path, "bad", b"no model")
-    write(tmp_path, "wrong", identity("FP32"), "max_batch_size: 4 sequence_batching {}")
+    write(tmp_path, "wrong", identity("FP32"), "model_operations {}")
     write(tmp_path, "empty", None)
     return tmp_path
 
@@ -145,9 +152,8 @@ def test_a_broken_model_keeps_no_other_from_being_served(partly_broken):
     table = {line.split()[0]: line for line in serving.output[2:6]}
     assert " READY (" in table["good"]
     assert "bad    1        UNAVAILABLE: ONNX Runtime cannot load the model: " in table["bad"]
-    assert table["wrong"].endswith(
-        "UNAVAILABLE: model 'wrong' is configured with 'sequence_batching', which yais does not support"
-    )
+    text = "UNAVAILABLE: model 'wrong' is configured with 'model_operations', which yais does not support"
+    assert text in table["wrong"]
     assert table["empty"].startswith("empty  -        UNAVAILABLE: at least one version must be available")
     for name in ("bad", "wrong", "empty"):
         assert f"failed to load '{name}' version " in errors
@@ -159,7 +165,7 @@ def test_exit_on_error(partly_broken):
     assert error.startswith(
         "Error: --exit-on-error, and models cannot be loaded: 'bad': ONNX Runtime cannot load"
     )
-    assert "; 'wrong': model 'wrong' is configured with 'sequence_batching', which yais does not" in error
+    assert "; 'wrong': model 'wrong' is configured with 'model_operations', which yais does not" in error
     assert "Started" not in done.stdout
     assert "UNAVAILABLE" in done.stdout
 
@@ -222,6 +228,108 @@ def test_what_cannot_be_asked_for(arguments, text):
 
 
 def test_a_name_in_two_repositories():
-    done = run_yais_process("serve", "--model-repository", EXAMPLES, "--model-repository", EXAMPLES, *FREE)
+    twice = ("--model-repository", EXAMPLES, "--model-repository", EXAMPLES)
+    done = run_yais_process("serve", *twice, *FREE, "--exit-on-error=1")
     error = one_line_error(done.returncode, done.stderr)
-    assert error == f"Error: model 'digits' is in {EXAMPLES} and in {EXAMPLES}"
+    assert f"'digits': model 'digits' is in {EXAMPLES} and in {EXAMPLES}; " in error
+
+
+@pytest.fixture
+def two_models(tmp_path):
+    for version in ("1", "2"):
+        write(tmp_path, "first", identity("FP32"), "version_policy { all {} }", version=version)
+    write(tmp_path, "second", identity("FP32"))
+    return tmp_path
+
+
+def test_models_that_are_loaded_at_the_start(two_models):
+    options = ("--model-control-mode", "explicit", "--load-model=first", "--model-load-thread-count=1")
+    with yais_serve("--model-repository", two_models, *options) as serving, Wire(serving.port) as wire:
+        assert wire.call("ModelReady", pb.ModelReadyRequest(name="first")).ready
+        assert not wire.call("ModelReady", pb.ModelReadyRequest(name="second")).ready
+        wire.call("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name="second"))
+        assert wire.call("ModelReady", pb.ModelReadyRequest(name="second")).ready
+        assert serving.end(signal.SIGTERM) == (0, "")
+    rows = [line.split()[:3] for line in serving.output if line.startswith(("first", "second"))]
+    assert rows == [["first", "1", "READY"], ["first", "2", "READY"]]
+
+
+def test_no_model_at_the_start(two_models):
+    with yais_serve("--model-repository", two_models, "--model-control-mode=explicit") as serving:
+        assert serving.port
+    assert serving.output[0] == "No model is loaded yet."
+
+
+def test_a_model_to_load_that_is_not_there(two_models):
+    options = ("--model-control-mode", "explicit", "--load-model=none", "--exit-on-error=1", *FREE)
+    done = run_yais_process("serve", "--model-repository", two_models, *options)
+    text = "'none': failed to load 'none', failed to poll from model repository: no repository has"
+    assert text in one_line_error(done.returncode, done.stderr)
+
+
+def test_polling(two_models):
+    options = ("--model-control-mode=poll", "--repository-poll-secs=0.05")
+    with yais_serve("--model-repository", two_models, *options) as serving, Wire(serving.port) as wire:
+        write(two_models, "third", identity("FP32"))
+        eventually(lambda: wire.call("ModelReady", pb.ModelReadyRequest(name="third")).ready)
+        assert serving.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--model-control-mode", "always"), "'always' is not one of 'none', 'poll', 'explicit'"),
+        (("--repository-poll-secs", "0"), "0.0 is not in the range x>0"),
+        (("--model-load-thread-count=0",), "0 is not in the range x>=1"),
+        (("--load-model", "digits"), "--load-model wants --model-control-mode=explicit"),
+        (("--set", "digits=1"), "got 'digits=1', expected MODEL.FIELD=VALUE"),
+        (("--set", "digits.count"), "got 'digits.count', expected MODEL.FIELD=VALUE"),
+        (("--backend-config", "tensorflow,x=1"), "expected onnxruntime,default-max-batch-size=N"),
+        (("--backend-config=onnxruntime,default-max-batch-size=x",), "default-max-batch-size=N"),
+        (("--cache-config", "redis,host=a"), "got 'redis,host=a', expected local,size=BYTES"),
+        (("--cache-config", "local,size=0"), "got 'local,size=0', expected local,size=BYTES"),
+        (("--rate-limit", "on"), "'on' is not one of 'execution_count', 'off'"),
+        (("--rate-limit-resource", "R:1"), "--rate-limit-resource wants --rate-limit=execution_count"),
+        (("--rate-limit-resource", "R"), "got 'R', expected NAME:COUNT[:DEVICE]"),
+        (("--rate-limit-resource", "R:x"), "got 'R:x', expected NAME:COUNT[:DEVICE]"),
+        (("--rate-limit-resource", "R:1:0:2"), "got 'R:1:0:2', expected NAME:COUNT[:DEVICE]"),
+    ],
+)
+def test_what_cannot_be_asked_of_models(arguments, text):
+    done = run_yais("serve", "--model-repository", EXAMPLES, *arguments)
+    assert text in one_line_error(done.returncode, done.stderr, expected=2)
+
+
+def test_what_options_say(two_models):
+    """Read from the server's options, since some need models that are not here."""
+    said = {}
+
+    @click.command()
+    @with_server_options
+    def command(**given):
+        said["options"] = server_options(given)
+
+    arguments = [
+        "--model-repository",
+        str(two_models),
+        "--set=first.max_batch_size=2",
+        "--set=first.dynamic_batching={}",
+        "--set=second.parameters.a.string_value=b=c",
+        "--disable-auto-complete-config",
+        "--backend-config=onnxruntime,default-max-batch-size=16",
+        "--cache-config=local,size=1048576",
+        "--rate-limit=execution_count",
+        "--rate-limit-resource=R1:4",
+        "--rate-limit-resource=R2:5:0",
+    ]
+    assert CliRunner().invoke(command, arguments).exit_code == 0
+    options = said["options"]
+    assert options.defaults == ConfigDefaults(
+        {
+            "first": ("max_batch_size=2", "dynamic_batching={}"),
+            "second": ("parameters.a.string_value=b=c",),
+        },
+        auto_complete=False,
+        max_batch=16,
+    )
+    assert (options.cache_size, options.rate_limit) == (1048576, {"R1": 4, ("R2", "0"): 5})

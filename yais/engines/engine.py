@@ -19,6 +19,9 @@ Array = npt.NDArray[Any]
 class Engine(Protocol):
     """Runs one loaded model. `execute` may be called from several threads at once.
 
+    An engine may have a method `at(instance: int)`, which returns the engine that runs the batches of an
+    instance of the model: where a session on another device, or a process of its own, does.
+
     Attributes
     ----------
     inputs, outputs
@@ -40,8 +43,8 @@ class Engine(Protocol):
         Parameters
         ----------
         inputs
-            One array per input, in their order, with the element types of `DataType.numpy`. They may be
-            read-only and are only valid during the call.
+            One array per input, in their order, with the element types of `DataType.numpy`; None for one
+            that may be left out and is. They may be read-only and are only valid during the call.
 
         Returns
         -------

@@ -1,10 +1,9 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import onnxruntime as ort
 from yais.core.cgroup import concurrency
 from yais.core.tensor import DataType, TensorSpec
 from yais.engines.engine import Array
+from yais.engines.onnx_options import OnnxOptions
 from yais.errors import Internal, InvalidArgument, YaisError
 
-__all__ = ["OnnxEngine", "OnnxOptions"]
+__all__ = ["OnnxEngine", "OnnxOptions", "available_providers", "run_options", "session_options"]
 
 _DATATYPES = {
     "tensor(bool)": DataType.BOOL,
@@ -35,61 +35,46 @@ _DATATYPES = {
     "tensor(string)": DataType.BYTES,
 }
 
-_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
-
-
-@dataclass(frozen=True, slots=True)
-class OnnxOptions:
-    """How ONNX Runtime runs a model.
-
-    Attributes
-    ----------
-    intra_op_threads
-        Threads that share one operator; 0 means one per usable CPU (container limits respected).
-    inter_op_threads
-        Threads that run operators side by side, in parallel mode; 0 leaves it to ONNX Runtime.
-    parallel
-        Whether independent operators of the graph may run side by side.
-    graph_level
-        Graph optimisation: -1 none, 1 basic, 2 extended, 99 all.
-
-    Raises
-    ------
-    ValueError
-        There is no such `graph_level`.
-    """
-
-    intra_op_threads: int = 0
-    inter_op_threads: int = 0
-    parallel: bool = False
-    graph_level: int = 99
-
-    def __post_init__(self) -> None:
-        if self.graph_level not in _GRAPH_LEVELS:
-            expected = ", ".join(map(str, _GRAPH_LEVELS))
-            raise ValueError(f"got graph_level={self.graph_level}, expected one of {expected}")
-
-    def session_options(self) -> Any:
-        """Return them as ONNX Runtime takes them."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.intra_op_threads or concurrency()
-        options.inter_op_num_threads = self.inter_op_threads
-        mode = ort.ExecutionMode
-        options.execution_mode = mode.ORT_PARALLEL if self.parallel else mode.ORT_SEQUENTIAL
-        options.graph_optimization_level = _GRAPH_LEVELS[self.graph_level]
-        options.log_severity_level = 4  # fatal ones; the others are raised
-        # Idle threads that spin take the CPU from those that move the data in and out.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        return options
-
-
 _GRAPH_LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     2: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     99: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+
+_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
+
+
+def available_providers() -> frozenset[str]:
+    """Return the names of the providers that this ONNX Runtime was built with."""
+    return frozenset(ort.get_available_providers())
+
+
+def session_options(options: OnnxOptions) -> Any:
+    """Return options as ONNX Runtime takes them for a session."""
+    made = ort.SessionOptions()
+    made.intra_op_num_threads = options.intra_op_threads or concurrency()
+    made.inter_op_num_threads = options.inter_op_threads
+    mode = ort.ExecutionMode
+    made.execution_mode = mode.ORT_PARALLEL if options.parallel else mode.ORT_SEQUENTIAL
+    made.graph_optimization_level = _GRAPH_LEVELS[options.graph_level]
+    made.enable_cpu_mem_arena = options.memory_arena
+    made.enable_mem_pattern = options.memory_pattern
+    made.log_severity_level = 4  # fatal ones; the others are raised
+    # Idle threads that spin take the CPU from those that move the data in and out.
+    made.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    made.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    for key, value in options.entries.items():
+        made.add_session_config_entry(key, value)
+    return made
+
+
+def run_options(options: OnnxOptions) -> Any:
+    """Return options as ONNX Runtime takes them with each run."""
+    made = ort.RunOptions()
+    if options.shrink_arenas:
+        made.add_run_config_entry("memory.enable_memory_arena_shrinkage", options.shrink_arenas)
+    return made
 
 
 class OnnxEngine:
@@ -100,46 +85,53 @@ class OnnxEngine:
     model
         Path of the file, or its contents.
     options
-        Threads and optimisations.
+        Threads, optimisations and devices.
+
+    Attributes
+    ----------
+    optional
+        Inputs that have a value in the model, so that they may be left out. `select` takes or leaves them;
+        of those it takes, `execute` takes None.
 
     Raises
     ------
     InvalidArgument
-        ONNX Runtime cannot load the model, or the model has inputs or outputs that are no tensors of a
-        supported type. The message says which and why.
+        ONNX Runtime cannot load the model, lacks a provider, or the model has inputs or outputs that are no
+        tensors of a supported type. The message says which and why.
     """
 
     def __init__(self, model: Path | bytes, options: OnnxOptions | None = None) -> None:
         source = model if isinstance(model, bytes) else str(model)
-        session_options = (options or OnnxOptions()).session_options()
-        try:
-            self._session: Any = ort.InferenceSession(
-                source, session_options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its exceptions have no common base but this
-            raise InvalidArgument(f"ONNX Runtime cannot load the model: {error}") from None
-        self._run_options = ort.RunOptions()  # given along, or each run makes its own
+        options = options or OnnxOptions()
+        self._session: Any = _session(source, options)
+        self._run_options = run_options(options)  # given along, or each run makes its own
+        self.optional = tuple(
+            _spec(each) for each in self._session.get_overridable_initializers() if each.type in _DATATYPES
+        )
         self.select(
             [argument.name for argument in self._session.get_inputs()],
             [argument.name for argument in self._session.get_outputs()],
         )
-        datatypes = {spec.datatype for spec in (*self.inputs, *self.outputs)}
-        self._has_strings = DataType.BYTES in datatypes
-        self._has_bfloat16 = DataType.BF16 in datatypes
-        if self._has_strings and self._has_bfloat16:
-            raise InvalidArgument("the model has both string and bfloat16 tensors, expected at most one kind")
 
     def select(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Fix the order of inputs and outputs; see `Engine`. Raises InvalidArgument."""
         takes = {argument.name: _spec(argument) for argument in self._session.get_inputs()}
         gives = {argument.name: _spec(argument) for argument in self._session.get_outputs()}
-        if sorted(inputs) != sorted(takes):
+        optional = {spec.name: spec for spec in self.optional}
+        self._may_lack = not optional.keys().isdisjoint(inputs)
+        if sorted(takes.keys() | (optional.keys() & set(inputs))) != sorted(inputs):
             raise InvalidArgument(f"got inputs {list(inputs)}, expected {list(takes)} in any order")
         if not gives.keys() >= set(outputs):
             raise InvalidArgument(f"got outputs {list(outputs)}, expected some of {list(gives)}")
         self._input_names, self._output_names = list(inputs), list(outputs)
-        self.inputs = tuple(takes[name] for name in inputs)
+        known = takes | optional
+        self.inputs = tuple(known[name] for name in inputs)
         self.outputs = tuple(gives[name] for name in outputs)
+        datatypes = {spec.datatype for spec in (*self.inputs, *gives.values())}
+        self._has_strings = DataType.BYTES in datatypes
+        self._has_bfloat16 = DataType.BF16 in datatypes
+        if self._has_strings and self._has_bfloat16:
+            raise InvalidArgument("the model has both string and bfloat16 tensors, expected at most one kind")
 
     def execute(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """Run the model; see `Engine`.
@@ -159,11 +151,13 @@ class OnnxEngine:
             raise Internal(str(error)) from None
 
     def _execute(self, inputs: Sequence[Array]) -> Sequence[Array]:
-        if self._has_bfloat16:
-            return self._execute_values(inputs)
-        if self._has_strings:
-            return self._execute_strings(inputs)
         feed = dict(zip(self._input_names, inputs, strict=True))
+        if self._may_lack:
+            feed = {name: array for name, array in feed.items() if array is not None}
+        if self._has_bfloat16:
+            return self._execute_values(feed)
+        if self._has_strings:
+            return self._execute_strings(feed)
         outputs: list[Array] = self._session.run(self._output_names, feed, self._run_options)
         return outputs
 
@@ -171,16 +165,16 @@ class OnnxEngine:
         """Free the session."""
         self._session = None
 
-    def _execute_strings(self, inputs: Sequence[Array]) -> Sequence[Array]:
+    def _execute_strings(self, inputs: dict[str, Array]) -> Sequence[Array]:
         # ONNX Runtime takes text: bytes objects would become their repr. What is not UTF-8 goes through
         # as Latin-1, which keeps every byte, but then for all tensors alike (kserve-v2.md, row 46).
         encoding = "utf-8"
         try:
-            feed = [_text(array, encoding) for array in inputs]
+            feed = {name: _text(array, encoding) for name, array in inputs.items()}
         except UnicodeDecodeError:
             encoding = "latin-1"
-            feed = [_text(array, encoding) for array in inputs]
-        outputs = self._session.run(self._output_names, dict(zip(self._input_names, feed, strict=True)))
+            feed = {name: _text(array, encoding) for name, array in inputs.items()}
+        outputs = self._session.run(self._output_names, feed, self._run_options)
         try:
             return [_bytes(array, encoding) for array in outputs]
         except UnicodeEncodeError:
@@ -188,19 +182,41 @@ class OnnxEngine:
                 "the request has BYTES that are not UTF-8, and the model adds text that is not Latin-1"
             ) from None
 
-    def _execute_values(self, inputs: Sequence[Array]) -> Sequence[Array]:
+    def _execute_values(self, inputs: dict[str, Array]) -> Sequence[Array]:
         # numpy has no bfloat16, so these tensors go in and out as their bits.
-        feed = {}
-        for spec, array in zip(self.inputs, inputs, strict=True):
-            if spec.datatype is DataType.BF16:
-                feed[spec.name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
-            else:
-                feed[spec.name] = ort.OrtValue.ortvalue_from_numpy(array)
-        values = self._session.run_with_ort_values(self._output_names, feed)
+        bits = {spec.name for spec in self.inputs if spec.datatype is DataType.BF16}
+        feed = {
+            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
+            if name in bits
+            else ort.OrtValue.ortvalue_from_numpy(array)
+            for name, array in inputs.items()
+        }
+        values = self._session.run_with_ort_values(self._output_names, feed, self._run_options)
         return [
             _bits(value) if spec.datatype is DataType.BF16 else value.numpy()
             for spec, value in zip(self.outputs, values, strict=True)
         ]
+
+
+def _session(source: str | bytes, options: OnnxOptions) -> Any:
+    wanted = [provider.name for provider in options.providers]
+    providers = [(each.name, dict(each.options)) for each in options.providers]
+    available = available_providers()
+    missing = set(wanted) - available
+    if missing:
+        raise InvalidArgument(
+            f"this ONNX Runtime lacks {', '.join(sorted(missing))}, it has {', '.join(sorted(available))}"
+        )
+    try:
+        session = ort.InferenceSession(
+            source, session_options(options), providers=[*providers, "CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions have no common base but this
+        raise InvalidArgument(f"ONNX Runtime cannot load the model: {error}") from None
+    failed = set(wanted).difference(session.get_providers())
+    if failed:  # it goes on without, and says so in its log only
+        raise InvalidArgument(f"ONNX Runtime cannot start {', '.join(sorted(failed))} for the model")
+    return session
 
 
 def _spec(argument: Any) -> TensorSpec:

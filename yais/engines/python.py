@@ -30,8 +30,9 @@ class PythonEngine:
     Parameters
     ----------
     function
-        Called with a dict of read-only arrays by input name, which are valid until it has answered: they may
-        be views of a request, or of memory that is used again. Returns a mapping of output names to arrays,
+        Called with a dict of read-only arrays by input name, without those that a request leaves out. They
+        are valid until it has answered, and may be views of a request, or of memory that is used again.
+        Returns a mapping of output names to arrays,
         or to what `numpy.asarray` takes, and leaves these alone afterwards. May be a coroutine function, or
         a generator, also an asynchronous one, of any number of such mappings.
     inputs, outputs
@@ -131,13 +132,15 @@ class PythonEngine:
     def _named(self, inputs: Sequence[Array]) -> dict[str, Array]:
         named = {}
         for spec, given in zip(self.inputs, inputs, strict=True):
+            if given is None:
+                continue
             array = given.view()
             array.flags.writeable = False
             named[spec.name] = array
         return named
 
     def _checked(self, result: object, inputs: Sequence[Array]) -> list[Array]:
-        arrays = checked_outputs(result, self._declared, inputs)
+        arrays = checked_outputs(result, self._declared, [array for array in inputs if array is not None])
         return [arrays[spec.name] for spec in self.outputs]
 
     def _awaited(self, results: AsyncGenerator[Any, None]) -> Iterator[Any]:

@@ -1,7 +1,8 @@
-"""Python files as models: a file `model.py` that defines a class `Model`."""
+"""Python files as models: a file `model.py` that defines a class `Model`, or a coroutine `pipeline`."""
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 import traceback
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from yais.core.tensor import TensorSpec
+from yais.engines.auto_complete import AutoCompleteConfig
 from yais.engines.engine import Array
 from yais.engines.python import PythonEngine
+from yais.engines.python_pipeline import PythonPipeline
 from yais.errors import InvalidArgument
 
-__all__ = ["PythonModel", "PythonModelConfig", "load_python_model"]
+__all__ = ["PythonFile", "PythonModel", "PythonModelConfig", "load_python_model"]
 
 _numbers = itertools.count()  # for names of modules
 
@@ -52,14 +55,116 @@ class PythonModel(Protocol):
     """What the class `Model` of a file has. It is made without arguments; no base class is needed.
 
     Besides `execute` it may have `initialize(self, config: PythonModelConfig)`, called once before the first
-    request, and `finalize(self)`, called once after the last.
+    request; `finalize(self)`, called once after the last; and a static method
+    `auto_complete_config(config: AutoCompleteConfig)`, which fills its configuration in and returns it.
     """
 
     def execute(self, inputs: dict[str, Array]) -> Any:
         """Answer a batch of requests; also a coroutine or a generator. See `PythonEngine`."""
 
 
-def load_python_model(config: PythonModelConfig) -> PythonEngine:
+class PythonFile:
+    """A file that has been run, in a module of its own.
+
+    What it makes forgets the module when it is closed; without that, `close` does. What is raised in the
+    file is raised as InvalidArgument, with the line.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Raises
+    ------
+    InvalidArgument
+        It cannot be run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Under a name of its own while it is loaded: dataclasses and pickle look their modules up.
+        self._module = types.ModuleType(f"yais_python_model_{next(_numbers)}")
+        self._module.__file__ = str(path)
+        sys.modules[self._module.__name__] = self._module
+        try:
+            _at(path, self._run)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<PythonFile {self._path}: {'a pipeline' if self.is_pipeline else 'a model'}>"
+
+    @property
+    def is_pipeline(self) -> bool:
+        """Whether it has a coroutine, or asynchronous generator, `pipeline` and no class `Model`."""
+        return not hasattr(self._module, "Model") and hasattr(self._module, "pipeline")
+
+    def auto_complete(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the configuration as the model fills it in; None if it does not.
+
+        Parameters
+        ----------
+        config
+            As a dict; see `AutoCompleteConfig`.
+
+        Raises
+        ------
+        InvalidArgument
+            The model raised, or returned something else.
+        """
+        complete = getattr(getattr(self._module, "Model", self._module), "auto_complete_config", None)
+        if complete is None:
+            return None
+        completed = _at(self._path, lambda: complete(AutoCompleteConfig(config)))
+        if not isinstance(completed, AutoCompleteConfig):
+            raise InvalidArgument(
+                f"auto_complete_config of {self._path} returned a {type(completed).__name__}, expected the "
+                "configuration that it was given"
+            )
+        return completed.as_dict()
+
+    def engine(self, config: PythonModelConfig) -> PythonEngine | PythonPipeline:
+        """Make the model, or take the pipeline. Closing it finalizes it, and forgets the module.
+
+        Raises
+        ------
+        InvalidArgument
+            There is no class `Model` with a method `execute` and no `async def pipeline`; or it cannot be
+            made and initialized.
+        """
+        if self.is_pipeline:
+            pipeline = self._module.pipeline
+            if not (inspect.iscoroutinefunction(pipeline) or inspect.isasyncgenfunction(pipeline)):
+                raise InvalidArgument(f"{self._path} has a 'pipeline' that is no 'async def'")
+            _at(self._path, lambda: _initialize(self._module, config))
+            return PythonPipeline(pipeline, config.inputs, config.outputs, lambda: self._end(self._module))
+        kind = getattr(self._module, "Model", None)
+        if not isinstance(kind, type) or not callable(getattr(kind, "execute", None)):
+            raise InvalidArgument(f"{self._path} has no class 'Model' with a method 'execute'")
+        model = _at(self._path, lambda: _initialize(kind(), config))
+        return PythonEngine(
+            model.execute, inputs=config.inputs, outputs=config.outputs, on_close=lambda: self._end(model)
+        )
+
+    def close(self) -> None:
+        """Forget the module. Idempotent."""
+        sys.modules.pop(self._module.__name__, None)
+
+    def _run(self) -> None:
+        # Compiled here, so that no bytecode is written into the repository, and none from there is stale.
+        code = compile(self._path.read_bytes(), str(self._path), "exec", dont_inherit=True)
+        exec(code, self._module.__dict__)
+
+    def _end(self, model: Any) -> None:
+        try:
+            if hasattr(model, "finalize"):
+                model.finalize()
+        finally:
+            self.close()
+
+
+def load_python_model(config: PythonModelConfig) -> PythonEngine | PythonPipeline:
     """Load a model's file into a fresh module, initialize its model, and return it as an engine.
 
     Closing the engine finalizes the model and forgets the module.
@@ -67,36 +172,17 @@ def load_python_model(config: PythonModelConfig) -> PythonEngine:
     Raises
     ------
     InvalidArgument
-        The file cannot be run, has no class `Model` with a method `execute`, or that cannot be made and
-        initialized. The message says in which line.
+        The file cannot be run, or makes no model; see `PythonFile`. The message says in which line.
     """
-    # Under a name of its own while it is loaded: dataclasses and pickle look their modules up.
-    module = types.ModuleType(f"yais_python_model_{next(_numbers)}")
-    module.__file__ = str(config.path)
-    sys.modules[module.__name__] = module
+    file = PythonFile(config.path)
     try:
-        model = _at(config.path, lambda: _made(module, config))
+        return file.engine(config)
     except BaseException:
-        del sys.modules[module.__name__]
+        file.close()
         raise
 
-    def finalize() -> None:
-        try:
-            if hasattr(model, "finalize"):
-                model.finalize()
-        finally:
-            del sys.modules[module.__name__]
 
-    return PythonEngine(model.execute, inputs=config.inputs, outputs=config.outputs, on_close=finalize)
-
-
-def _made(module: types.ModuleType, config: PythonModelConfig) -> Any:
-    # Compiled here, so that no bytecode is written into the repository, and none from there is stale.
-    exec(compile(config.path.read_bytes(), str(config.path), "exec", dont_inherit=True), module.__dict__)
-    kind = getattr(module, "Model", None)
-    if not isinstance(kind, type) or not callable(getattr(kind, "execute", None)):
-        raise InvalidArgument(f"{config.path} has no class 'Model' with a method 'execute'")
-    model = kind()
+def _initialize(model: Any, config: PythonModelConfig) -> Any:
     if hasattr(model, "initialize"):
         model.initialize(config)
     return model

@@ -20,10 +20,10 @@ from typing import Any
 
 from yais.engines.engine import Array
 from yais.engines.python import PythonEngine
-from yais.engines.python_model import load_python_model
+from yais.engines.python_model import PythonFile, PythonModelConfig, load_python_model
 from yais.engines.tensor_packing import pack, packed_size, unpack
 from yais.engines.worker_channel import WorkerChannel
-from yais.errors import ResourceExhausted, YaisError
+from yais.errors import InvalidArgument, ResourceExhausted, YaisError
 from yais.memory.shared_region import SharedRegion
 
 __all__ = ["main"]
@@ -67,9 +67,9 @@ class _Worker:
         self._regions[use] = SharedRegion.attach(name, size=size)
         self._channel.send(("attached",))
 
-    def _inputs(self, message: tuple[Any, ...]) -> list[Array]:
+    def _inputs(self, message: tuple[Any, ...]) -> list[Any]:
         arrays = unpack(message[1], self._regions["inputs"].view())
-        return [arrays[spec.name] for spec in self._engine.inputs]
+        return [arrays.get(spec.name) for spec in self._engine.inputs]
 
     def _reply(self, outputs: Sequence[Array]) -> None:
         named = {spec.name: array for spec, array in zip(self._engine.outputs, outputs, strict=True)}
@@ -90,20 +90,33 @@ def described(error: BaseException) -> tuple[Any, ...]:
 
 
 def main(descriptor: int) -> None:
-    """Load the model that the server names, and run it."""
+    """Load the model that the server names, and run it; or only ask it for its configuration."""
     faulthandler.enable()
     connection = socket.socket(fileno=descriptor)
     threading.Thread(target=_watch, args=(connection.fileno(),), daemon=True).start()
     channel = WorkerChannel(connection)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the server is gone
-        _, config = channel.receive()
+        task, *arguments = channel.receive()
         try:
-            engine = load_python_model(config)
+            if task == "complete":
+                path, known = arguments
+                channel.send(("completed", PythonFile(path).auto_complete(known)))
+                return
+            engine = _load(*arguments)
         except Exception as error:
             channel.send(described(error))
             return
         channel.send(("ready", engine.decoupled))
         _Worker(channel, engine).run()
+
+
+def _load(config: PythonModelConfig) -> PythonEngine:
+    engine = load_python_model(config)
+    if not isinstance(engine, PythonEngine):
+        raise InvalidArgument(
+            f"{config.path} has a pipeline, which calls other models: expected no 'worker_process'"
+        )
+    return engine
 
 
 def _watch(descriptor: int) -> None:

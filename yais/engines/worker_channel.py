@@ -13,6 +13,9 @@ soon as the worker has them, so that nothing is left behind whoever dies.
       ("stop",) after any outputs             ("end",) or ("error", ...)
     ("close",)                              exits
 
+A process that is only asked for the model's configuration gets ("complete", path, dict) instead of "load",
+answers ("completed", dict or None) or ("error", ...), and exits.
+
 Where outputs do not fit, ("room", size) comes first; the server then sends ("attach", "outputs", ...), or
 ("refused", text) if there is no such room.
 An error is ("error", gRPC code or None, type name, message, traceback).

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 
-from yais.core.clock import Deadline, monotonic
-from yais.core.pool import Lease, Pool
-from yais.engines.engine import Array
+from yais.core.clock import Deadline
+from yais.engines.engine import Array, DecoupledEngine
 from yais.engines.python import reordered
 from yais.engines.python_model import PythonModelConfig
-from yais.engines.restart_delay import RestartDelay
-from yais.engines.worker_process import WorkerProcess
-from yais.errors import FailedPrecondition, Unavailable
+from yais.engines.worker_group import WorkerGroup
+from yais.errors import FailedPrecondition
 
 __all__ = ["WorkerEngine"]
 
-_log = logging.getLogger("yais.engines")
-
-_START_SECONDS = 300.0  # that a model may take to load
 _CLOSE_SECONDS = 5.0  # that a model may take to finalize
-
-
-class _Place:
-    """Where one worker runs, and after it the next."""
-
-    def __init__(self, process: WorkerProcess) -> None:
-        self.process = process
-        self.delay = RestartDelay()
-        self.restart: threading.Thread | None = None
 
 
 class WorkerEngine:
@@ -48,6 +32,9 @@ class WorkerEngine:
         Processes.
     timeout
         Seconds that a request may wait for a process, and that one answer may take.
+    pinned
+        Whether each instance of the model keeps to a process of its own, for a model that remembers what it
+        was asked. Its requests fail while that process is being started again.
 
     Attributes
     ----------
@@ -70,27 +57,28 @@ class WorkerEngine:
 
     blocks = True
 
-    def __init__(self, config: PythonModelConfig, *, workers: int = 1, timeout: float = 60.0) -> None:
+    def __init__(
+        self, config: PythonModelConfig, *, workers: int = 1, timeout: float = 60.0, pinned: bool = False
+    ) -> None:
         if workers < 1 or not timeout > 0:
             raise ValueError(f"got {workers=} and {timeout=}, expected numbers above 0")
         self.inputs, self.outputs = config.inputs, config.outputs
-        self._config = config
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._alive = workers  # under the lock
-        self._closing = threading.Event()
-        self._places = self._start(workers)
-        self.decoupled = self._places[0].process.decoupled
-        self._pool = Pool(self._places, name=f"workers of {config.name}")
+        self._name = config.name
+        self._groups = _started(config, [1] * workers if pinned else [workers], timeout)
+        self.decoupled = self._groups[0].processes[0].decoupled
 
     def __repr__(self) -> str:
-        size = len(self._places)
-        return f"<WorkerEngine {self._config.name}: {self._alive} of {size} processes alive>"
+        alive = sum(group.alive for group in self._groups)
+        return f"<WorkerEngine {self._name}: {alive} of {len(self.pids)} processes alive>"
 
     @property
     def pids(self) -> list[int]:
         """Numbers of the processes, those that have ended among them."""
-        return [place.process.pid for place in self._places]
+        return [process.pid for group in self._groups for process in group.processes]
+
+    def at(self, instance: int) -> DecoupledEngine:
+        """Return what runs the batches of an instance: this engine, or if pinned, one of its processes."""
+        return _Instance(self, self._groups[instance]) if len(self._groups) > 1 else self
 
     def select(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Fix the order of inputs and outputs; see `Engine`. Raises InvalidArgument."""
@@ -110,92 +98,71 @@ class WorkerEngine:
         FailedPrecondition
             The model is a generator.
         """
-        if self.decoupled:
-            raise FailedPrecondition("the model answers with a stream, expected a call of stream")
-        with self._worker() as worker:
-            outputs = worker.execute(self._named(inputs))
-        return [outputs[spec.name] for spec in self.outputs]
+        return self._execute(self._groups[0], inputs)
 
     def stream(self, inputs: Sequence[Array]) -> Generator[Sequence[Array], None, None]:
         """Run the model in a process, which is taken until the end; see `DecoupledEngine`.
 
         Raises as `execute` does.
         """
-        if not self.decoupled:
-            raise FailedPrecondition("the model answers once, expected a call of execute")
-        with self._worker() as worker, contextlib.closing(worker.stream(self._named(inputs))) as results:
-            for outputs in results:
-                yield [outputs[spec.name] for spec in self.outputs]
+        return self._stream(self._groups[0], inputs)
 
     def close(self) -> None:
         """Let the model finalize in every process, and end them, within seconds. Idempotent."""
-        self._closing.set()
-        with self._lock:
-            self._alive = 0
         deadline = Deadline.after(_CLOSE_SECONDS)
-        for place in self._places:
-            if place.restart is not None and place.restart.is_alive():
-                place.process.terminate()  # it may be loading the model
-                place.restart.join(deadline.remaining())
-        for place in self._places:
-            place.process.close(deadline.remaining() or 0.0)
+        for group in self._groups:
+            group.close(deadline)
+
+    def _execute(self, group: WorkerGroup, inputs: Sequence[Array]) -> Sequence[Array]:
+        if self.decoupled:
+            raise FailedPrecondition("the model answers with a stream, expected a call of stream")
+        with group.worker() as worker:
+            outputs = worker.execute(self._named(inputs))
+        return [outputs[spec.name] for spec in self.outputs]
+
+    def _stream(self, group: WorkerGroup, inputs: Sequence[Array]) -> Generator[Sequence[Array], None, None]:
+        if not self.decoupled:
+            raise FailedPrecondition("the model answers once, expected a call of execute")
+        with group.worker() as worker, contextlib.closing(worker.stream(self._named(inputs))) as results:
+            for outputs in results:
+                yield [outputs[spec.name] for spec in self.outputs]
 
     def _named(self, inputs: Sequence[Array]) -> dict[str, Array]:
-        return {spec.name: array for spec, array in zip(self.inputs, inputs, strict=True)}
+        pairs = zip(self.inputs, inputs, strict=True)
+        return {spec.name: array for spec, array in pairs if array is not None}
 
-    def _start(self, count: int) -> list[_Place]:
-        places = [_Place(WorkerProcess(self._config, self._timeout)) for _ in range(count)]
-        try:
-            for place in places:  # which load side by side
-                place.process.wait_ready(_START_SECONDS)
-        except BaseException:
-            for place in places:
-                place.process.close(0.0)
-            raise
-        return places
 
-    @contextlib.contextmanager
-    def _worker(self) -> Iterator[WorkerProcess]:
-        if not self._alive:
-            name = self._config.name
-            raise Unavailable(f"the worker process of model '{name}' ended and is being started again")
-        lease = self._pool.acquire(self._timeout)
-        try:
-            yield lease.item.process
-        finally:
-            if lease.item.process.alive:
-                lease.release()
-            else:
-                self._restart(lease)
+class _Instance:
+    """A pinned engine, seen by one instance. What is closed is the engine."""
 
-    def _restart(self, lease: Lease[_Place]) -> None:
-        with self._lock:
-            self._alive -= 1
-        name = f"{self._config.name}-restart"
-        lease.item.restart = threading.Thread(target=self._revive, args=(lease,), name=name, daemon=True)
-        lease.item.restart.start()
+    def __init__(self, engine: WorkerEngine, group: WorkerGroup) -> None:
+        self._engine = engine
+        self._group = group
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.decoupled = engine.decoupled
+        self.blocks = True
 
-    def _revive(self, lease: Lease[_Place]) -> None:
-        place = lease.item
-        started = place.process.started
-        with lease:
-            while not self._closing.wait(place.delay.after(started, monotonic())):
-                started = monotonic()
-                if self._replace(place):
-                    with self._lock:
-                        self._alive += 1
-                    return
+    def select(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        self._engine.select(inputs, outputs)
+        self.inputs, self.outputs = self._engine.inputs, self._engine.outputs
 
-    def _replace(self, place: _Place) -> bool:
-        name = self._config.name
-        _log.warning("model '%s': starting another worker process", name)
-        try:
-            place.process = WorkerProcess(self._config, self._timeout)
-            if self._closing.is_set():  # after `close` has looked for a process to end
-                place.process.close(0.0)
-                return False
-            place.process.wait_ready(_START_SECONDS)
-        except Exception as error:
-            _log.error("model '%s': cannot start a worker process: %s", name, error)
-            return False
-        return True
+    def execute(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        return self._engine._execute(self._group, inputs)
+
+    def stream(self, inputs: Sequence[Array]) -> Generator[Sequence[Array], None, None]:
+        return self._engine._stream(self._group, inputs)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def _started(config: PythonModelConfig, counts: Sequence[int], timeout: float) -> list[WorkerGroup]:
+    groups = [WorkerGroup(config, count, timeout) for count in counts]
+    try:
+        for group in groups:
+            group.wait_ready()
+    except BaseException:
+        for group in groups:
+            group.close(Deadline.after(0.0))
+        raise
+    return groups

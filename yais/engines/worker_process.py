@@ -102,6 +102,18 @@ class WorkerProcess:
             self._end()
             raise
 
+    def auto_complete(self, config: Mapping[str, Any], timeout: float) -> dict[str, Any] | None:
+        """Ask the model's file for its configuration instead; the process ends.
+
+        Returns what `PythonFile.auto_complete` does. Raises as `wait_ready` does.
+        """
+        try:
+            self._send(("complete", self._config.path, dict(config)))
+            completed: dict[str, Any] | None = self._receive(timeout)[1]
+        finally:
+            self._end()
+        return completed
+
     def execute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Answer a request.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from yais.errors import InvalidArgument, NotFound
 
-__all__ = ["ModelDirectory", "find_models"]
+__all__ = ["ModelDirectory", "check_name", "find_model", "find_models"]
 
 _VERSION = re.compile(r"[1-9][0-9]*")
 
@@ -88,26 +88,35 @@ class ModelDirectory:
         return lines[:-1] if not lines[-1] else lines
 
 
-def find_models(roots: Iterable[Path]) -> list[ModelDirectory]:
-    """Return the model directories of repositories, by name.
+def find_models(roots: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
+    """Return the model directories of repositories by name: one of each repository that has the name.
 
     Raises
     ------
     NotFound
         A repository is no directory.
-    InvalidArgument
-        Two repositories have a model of the same name.
     """
-    found: dict[str, ModelDirectory] = {}
+    found: dict[str, tuple[Path, ...]] = {}
     for root in roots:
         if not root.is_dir():
             raise NotFound(f"model repository {root} is not a directory")
         for path in sorted(root.iterdir()):
-            if not path.is_dir() or path.name.startswith((".", "__")):
-                continue
-            if path.name in found:
-                raise InvalidArgument(
-                    f"model '{path.name}' is in {found[path.name].path.parent} and in {root}"
-                )
-            found[path.name] = ModelDirectory(path)
-    return list(found.values())
+            if path.is_dir() and not path.name.startswith((".", "__")):
+                found[path.name] = (*found.get(path.name, ()), path)
+    return found
+
+
+def find_model(roots: Iterable[Path], name: str) -> tuple[Path, ...]:
+    """Return the directories of one name. Raises NotFound when there is none."""
+    found = tuple(root / name for root in roots if (root / name).is_dir())
+    if not found or name.startswith((".", "__")):
+        raise NotFound(f"no repository has a directory '{name}'")
+    return found
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidArgument for what can be no directory in a repository."""
+    if not name.strip():
+        raise InvalidArgument("Model name cannot be empty. Please enter a valid name to deploy.")
+    if name in {".", ".."} or any(character in name for character in "/\\\0"):
+        raise InvalidArgument("model name must not contain path traversal characters")

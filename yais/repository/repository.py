@@ -2,79 +2,40 @@
 
 from __future__ import annotations
 
-import enum
-import logging
-import re
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from yais.core.clock import Deadline
+from yais.core.future import Future
+from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
-from yais.engines.engine import Engine
-from yais.errors import InvalidArgument, NotFound, Unavailable, status_of
-from yais.inference.model import Model
+from yais.errors import Unavailable
+from yais.inference.rate_limiter import RateLimiter
+from yais.inference.response_cache import ResponseCache
+from yais.inference.servable import Servable
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
-from yais.protocol.model_config_pb2 import ModelConfig
-from yais.repository.backends import backend_of
-from yais.repository.config import complete, options, read_config, signature
-from yais.repository.directory import ModelDirectory, find_models
+from yais.repository.control import ControlMode
+from yais.repository.directory import check_name, find_model, find_models
+from yais.repository.entry import LoadedModel, ModelEntry, ModelState
+from yais.repository.lifecycle import ModelLifecycle
+from yais.repository.loader import ConfigDefaults, ModelLoader
+from yais.repository.outcomes import LoadOutcomes, Progress
+from yais.repository.poller import Poller
+from yais.repository.retirement import Retirement
+from yais.repository.snapshot import snapshot
+from yais.repository.source import Source
+from yais.repository.table import ModelTable
+from yais.rpc.loop import LoopThread
 
-__all__ = ["LoadedModel", "ModelEntry", "ModelRepository", "ModelState"]
-
-_log = logging.getLogger("yais.repository")
-
-
-class ModelState(enum.StrEnum):
-    """Where a version of a model stands."""
-
-    LOADING = "LOADING"
-    READY = "READY"
-    UNAVAILABLE = "UNAVAILABLE"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadedModel:
-    """A version of a model that takes requests.
-
-    Attributes
-    ----------
-    config
-        Completed and normalised.
-    labels
-        For each output with a label file, its lines.
-    """
-
-    model: Model
-    config: ModelConfig
-    labels: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """What is known of a model.
-
-    Attributes
-    ----------
-    version
-        The one that was or is being loaded; empty when none was found.
-    reason
-        Why it is not ready.
-    seconds
-        What loading took.
-    """
-
-    name: str
-    version: str
-    state: ModelState
-    reason: str = ""
-    loaded: LoadedModel | None = None
-    seconds: float = 0.0
+__all__ = ["ControlMode", "LoadedModel", "ModelEntry", "ModelRepository", "ModelState"]
 
 
 class ModelRepository:
-    """The models of one or more directories. `find` may be called from any thread.
+    """The models of one or more directories. Thread-safe.
 
     Parameters
     ----------
@@ -84,15 +45,73 @@ class ModelRepository:
         What models run with.
     timer
         For their schedulers.
+    control
+        Who decides which models are loaded.
+    poll_seconds
+        How often directories are looked at in mode POLL.
+    load_threads
+        Versions of models that are loaded at once.
+    load
+        Models to load at the start in mode EXPLICIT; "*" is all of them.
+    defaults
+        What is done to all configurations.
+    cache
+        Of the responses of models that ask for it.
+    limiter
+        Of the resources that models share.
+
+    Raises
+    ------
+    ValueError
+        A number is too small.
     """
 
-    def __init__(self, roots: Iterable[Path], *, lanes: Lanes, tokens: Tokens, timer: Timer) -> None:
+    def __init__(
+        self,
+        roots: Iterable[Path],
+        *,
+        lanes: Lanes,
+        tokens: Tokens,
+        timer: Timer,
+        control: ControlMode = ControlMode.NONE,
+        poll_seconds: float = 15.0,
+        load_threads: int = 4,
+        load: Sequence[str] = (),
+        defaults: ConfigDefaults | None = None,
+        cache: ResponseCache | None = None,
+        limiter: RateLimiter | None = None,
+    ) -> None:
         self._roots = list(roots)
-        self._lanes = lanes
-        self._tokens = tokens
-        self._timer = timer
-        self._entries: dict[str, ModelEntry] = {}
-        self._ready: dict[tuple[str, str], LoadedModel] = {}  # by name and version, the latest also as ""
+        self._control = control
+        self._load = tuple(load)
+        self._table = ModelTable()
+        self._retirement = Retirement()
+        self._outcomes = LoadOutcomes(self._table, self._retirement)
+        self._poller = Poller(poll_seconds, self._poll)
+        self._pool = ThreadPool(load_threads, name="yais-load")
+        self._loop = LoopThread("yais-repository")
+        self._pipelines = LoopThread("yais-pipelines")
+        self._tasks: set[asyncio.Task[Any]] = set()
+        loader = ModelLoader(
+            lanes=lanes,
+            tokens=tokens,
+            timer=timer,
+            find=self._find_servable,
+            pipelines=self._pipelines,
+            defaults=defaults or ConfigDefaults(),
+            cache=cache,
+            limiter=limiter,
+        )
+        self._lifecycle = ModelLifecycle(
+            loader,
+            self._table,
+            self._retirement,
+            self._outcomes,
+            self._pool,
+            self._source,
+            loads_needed=control is ControlMode.EXPLICIT,
+        )
+        self.find = self._table.find  # one call less for each request
 
     def __repr__(self) -> str:
         ready = sum(entry.state is ModelState.READY for entry in self.entries)
@@ -100,157 +119,153 @@ class ModelRepository:
 
     @property
     def entries(self) -> list[ModelEntry]:
-        """All models, by name."""
-        return [self._entries[name] for name in sorted(self._entries)]
+        """All versions that were to be loaded, by name and number."""
+        return self._table.entries
 
     @property
     def ready(self) -> bool:
-        """Whether every model is ready."""
-        return all(entry.state is ModelState.READY for entry in self._entries.values())
+        """Whether every version that is to be loaded is ready."""
+        return all(entry.as_wanted for entry in self.entries)
 
-    def load_all(self, progress: Callable[[ModelEntry], None] | None = None) -> None:
-        """Load the latest version of every model. One that cannot be loaded keeps no other from it.
+    def index(self) -> Future[list[ModelEntry]]:
+        """Return the entries, and one without a version for every directory that was never loaded.
+
+        The future fails with NotFound when a root is no directory.
+        """
+        return self._pool.submit(self._index)
+
+    def load_all(self, progress: Progress | None = None) -> None:
+        """Load the models of the start. One that cannot be loaded keeps no other from it.
 
         Parameters
         ----------
         progress
-            Told each model's entry when it begins to load and when it has ended.
+            Told the entry of each version when it begins to load and when it has ended; on a thread of the
+            repository's, one call at a time.
 
         Raises
         ------
         NotFound
             A root is no directory.
-        InvalidArgument
-            Two roots have a model of the same name.
         """
-        report = progress or (lambda _entry: None)
-        for directory in find_models(self._roots):
-            self._load(directory, report)
+        found = find_models(self._roots)
+        chosen = self._control is not ControlMode.EXPLICIT or "*" in self._load
+        names = sorted(found) if chosen else list(dict.fromkeys(self._load))
+        if progress is not None:
+            self._outcomes.progress = progress
+        self._run(self._lifecycle.load_all, names).result()
+        if self._control is ControlMode.POLL:
+            self._poller.start()
 
-    def find(self, name: str, version: str = "") -> LoadedModel:
-        """Return a model that takes requests.
+    def load(
+        self, name: str, config: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> Future[None]:
+        """Load a model, or load it anew if what it is made from has changed. Only in mode EXPLICIT.
+
+        The models that it is composed of are loaded, too. The new versions are ready before the old ones are
+        taken away, which end what they have begun. If the new ones cannot be loaded the old ones stay.
 
         Parameters
         ----------
-        version
-            Empty for the latest.
+        config
+            A configuration as JSON to take instead of the file.
+        files
+            Files to take instead of the model's directory, by their paths in it; only with `config`.
+
+        Returns
+        -------
+        Future
+            Done when the model is loaded. It fails with Internal when there is no such model or its
+            configuration cannot be read, and with InvalidArgument when a version cannot be loaded.
 
         Raises
         ------
-        InvalidArgument
-            The version is no positive number.
-        NotFound
-            There is no such model or version.
         Unavailable
-            There is, and it is not ready.
+            The mode is another.
+        InvalidArgument
+            The name is none that a directory can have.
         """
-        loaded = self._ready.get((name, version))
-        return loaded if loaded is not None else self._missing(name, version)
+        self._check_explicit()
+        check_name(name)
+
+        def source() -> Source:
+            if files:
+                return Source.upload(name, config, files)
+            return self._source(name, config)
+
+        return self._run(self._lifecycle.load, name, source)
+
+    def unload(self, name: str, *, dependents: bool = False) -> Future[None]:
+        """Take a model away; it is freed once the requests in flight have ended. Only in mode EXPLICIT.
+
+        Models composed of it become unavailable. One that is not there is none to be unloaded.
+
+        Parameters
+        ----------
+        dependents
+            Whether the models that it is composed of go, too, unless others need them or they were asked for
+            by name.
+
+        Returns
+        -------
+        Future
+            Done when it takes no requests any more.
+
+        Raises
+        ------
+        Unavailable
+            The mode is another.
+        InvalidArgument
+            The name is empty.
+        """
+        self._check_explicit()
+        check_name(name)
+        return self._run(partial(self._lifecycle.unload, dependents=dependents), name)
 
     def close(self, timeout: float) -> bool:
-        """Unload every model, waiting up to `timeout` seconds for each to finish; return whether all did."""
-        self._ready.clear()
-        return all(
-            [  # noqa: C419 - close every one
-                entry.loaded.model.close(timeout)
-                for entry in self._entries.values()
-                if entry.loaded is not None
-            ]
-        )
+        """Unload every model; return whether all requests and threads have ended in `timeout` seconds."""
+        deadline = Deadline.after(timeout)
+        ended = [
+            self._poller.close(deadline.remaining() or 0.0),
+            self._loop.close(deadline.remaining() or 0.0),
+            self._retirement.close(deadline.remaining() or 0.0),
+            self._pipelines.close(deadline.remaining() or 0.0),
+            self._pool.close(deadline.remaining() or 0.0, discard=True),
+        ]
+        self._table.clear()
+        return all(ended)
 
-    def _load(self, directory: ModelDirectory, report: Callable[[ModelEntry], None]) -> None:
-        name = directory.name
-        start = time.monotonic()
-        version = ""
-        try:
-            version = str(directory.latest_version())
-            self._entries[name] = ModelEntry(name, version, ModelState.LOADING)
-            report(self._entries[name])
-            loaded = self._build(directory, int(version))
-        except Exception as error:
-            reason = status_of(error)[1]
-            _log.error("failed to load '%s' version %s: %s", name, version or "?", reason)
-            entry = ModelEntry(name, version, ModelState.UNAVAILABLE, reason)
-        else:
-            seconds = time.monotonic() - start
-            entry = ModelEntry(name, version, ModelState.READY, loaded=loaded, seconds=seconds)
-            self._ready[name, ""] = self._ready[name, version] = loaded
-        self._entries[name] = entry
-        report(entry)
+    def _check_explicit(self) -> None:
+        if self._control is not ControlMode.EXPLICIT:
+            raise Unavailable("explicit model load / unload is not allowed if polling is enabled")
 
-    def _build(self, directory: ModelDirectory, version: int) -> LoadedModel:
-        config = read_config(directory.config, directory.name)
-        backend = backend_of(config)
-        path = directory.file(version, config.default_model_filename or backend.filename)
-        engine = backend.load(config, str(version), path)
-        try:
-            loaded = self._loaded(directory, version, config, engine)
-        except BaseException:
-            engine.close()
-            raise
-        if backend.warms_up:
-            _warm_up(loaded.model)
-        return loaded
+    def _find_servable(self, name: str, version: str = "") -> Servable:
+        return self._table.find(name, version).model
 
-    def _loaded(
-        self, directory: ModelDirectory, version: int, config: ModelConfig, engine: Engine
-    ) -> LoadedModel:
-        complete(config, engine)
-        engine.select([tensor.name for tensor in config.input], [tensor.name for tensor in config.output])
-        labels = {
-            output.name: directory.labels(output.label_filename)
-            for output in config.output
-            if output.label_filename
-        }
-        model = Model(
-            signature(config),
-            str(version),
-            engine,
-            options(config),
-            lanes=self._lanes,
-            tokens=self._tokens,
-            timer=self._timer,
-        )
-        return LoadedModel(model, config, labels)
+    def _source(self, name: str, config: str | None = None) -> Source:
+        return Source.of(find_model(self._roots, name), config)
 
-    def _missing(self, name: str, version: str) -> LoadedModel:
-        number = _version_number(version)
-        loaded = self._ready.get((name, str(number) if number else ""))
-        if loaded is not None:  # the version was written in another way, such as "01"
-            return loaded
-        entry = self._entries.get(name)
-        prefix = f"Request for unknown model: '{name}'"
-        if entry is None:
-            raise NotFound(f"{prefix} is not found")
-        if number is None:
-            raise NotFound(f"{prefix} has no available versions")
-        if entry.version != str(number):
-            raise NotFound(f"{prefix} version {number} is not found")
-        raise Unavailable(f"{prefix} version {number} is not at ready state")
+    def _index(self) -> list[ModelEntry]:
+        known = self.entries
+        names = find_models(self._roots).keys() - {entry.name for entry in known}
+        new = [ModelEntry(name, "", ModelState.UNKNOWN) for name in names]
+        return sorted([*known, *new], key=lambda entry: entry.name)
 
+    def _poll(self) -> None:
+        found = {name: snapshot(paths) for name, paths in find_models(self._roots).items()}
+        self._run(self._lifecycle.follow, found)
 
-def _warm_up(model: Model) -> None:
-    try:
-        model.warm_up()
-    except Exception as error:
-        # Zeros are not good input for every model; then the first requests tell how long it takes.
-        _log.info("model '%s' does not take zeros: %s", model.name, error)
+    def _run(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Future[None]:
+        return self._loop.spawn(self._kept(work, *args))
 
+    async def _kept(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
+        # Who waits may give up, the work does not.
+        task = asyncio.get_running_loop().create_task(work(*args))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.shield(task)
 
-_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*")  # int itself takes underscores, and has a limit
-
-
-def _version_number(version: str) -> int | None:
-    if not version:
-        return None
-    if not _NUMBER.fullmatch(version):
-        raise InvalidArgument(
-            f"failed to get model version from specified version string '{version}' (details: stol), "
-            "version should be an integral value > 0"
-        )
-    number = int(version)
-    if number <= 0:
-        raise InvalidArgument(
-            f"invalid model version specified '{version}' , version should be an integral value > 0"
-        )
-    return number
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # has been asked for, so that asyncio does not complain

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from yais.core.future import Future
 from yais.core.tensor import TensorSpec
 from yais.errors import InvalidArgument, NotFound, Unimplemented
 from yais.inference.request import InferRequest, InferResponse, ResponseForm, TensorData
-from yais.protocol.infer_request import InferMessage, Parameter
+from yais.inference.servable import submit_to
+from yais.protocol.infer_request import InferMessage
 from yais.protocol.infer_response import ResponseHead, encode_infer_response
 from yais.protocol.tensor_codec import encode_bytes
 from yais.repository.repository import LoadedModel
 from yais.rpc.context import Context
 from yais.serving.classification import classify
+from yais.serving.request_parameters import request_parameters
 from yais.serving.resources import ServingResources
 
 __all__ = ["InferContext", "encode_response"]
 
 _MAX_FORMS = 4096  # kept forms of requests, and of responses
-
-# What the parameters with a meaning may be. perf_analyzer sends the last one with every request.
-_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "sequence_id": ((int, str), "int64_param or string_param"),
-    "sequence_start": ((bool,), "bool_param"),
-    "sequence_end": ((bool,), "bool_param"),
-    "priority": ((int,), "int64_param or uint64_param"),
-    "timeout": ((int,), "int64_param"),
-    "triton_enable_empty_final_response": ((bool,), "bool_param"),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +36,6 @@ class _Form:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
-    parameters: Mapping[str, Any]
     classes: Mapping[str, int]
 
 
@@ -58,22 +48,27 @@ class InferContext(Context[InferMessage, InferResponse, ServingResources]):
 
     def execute(self, message: InferMessage) -> Future[InferResponse]:
         """Submit the request to its model."""
-        loaded = self.resources.models.find(message.model_name, message.model_version)
+        name, version = message.model_name, message.model_version
+        loaded = self.resources.models.find(name, version)
         if loaded.model.decoupled:
             raise Unimplemented("ModelInfer RPC doesn't support models with decoupled transaction policy")
         form = _form(message)
+        said = request_parameters(message.parameters, repeats=message.repeats)
         request = InferRequest(
             form.inputs,
             _present(message.data),
             form.outputs,
             message.id,
-            form.parameters,
+            said.values,
             self.deadline,
             self.accepted,
             form if message.repeats else None,
             waited=self.waited,
+            sequence=said.sequence,
+            priority=said.priority,
+            timeout=said.timeout,
         )
-        future = loaded.model.submit(request)
+        future = submit_to(self.resources.find_model, name, version, request, loaded.model)
         return _classified(future, form.classes, loaded) if form.classes else future
 
 
@@ -99,7 +94,7 @@ def _head(form: ResponseForm) -> ResponseHead:
 def _form(message: InferMessage) -> _Form:
     if not message.repeats:
         return _checked_form(message)
-    key = (tuple(message.inputs), tuple(message.outputs), tuple(message.parameters))
+    key = (tuple(message.inputs), tuple(message.outputs))
     form = _forms.get(key)
     if form is None:
         form = _checked_form(message)
@@ -110,8 +105,6 @@ def _form(message: InferMessage) -> _Form:
 
 
 def _checked_form(message: InferMessage) -> _Form:
-    for parameter in message.parameters:
-        _check_parameter(parameter)
     for parameters in (*(i.parameters for i in message.inputs), *(o.parameters for o in message.outputs)):
         if "shared_memory_region" in parameters:
             raise NotFound(f"Unable to find shared memory region: '{parameters['shared_memory_region']}'")
@@ -129,21 +122,8 @@ def _checked_form(message: InferMessage) -> _Form:
     return _Form(
         inputs=tuple(header.spec for header in message.inputs),
         outputs=tuple(output.name for output in message.outputs),
-        parameters={parameter.key: parameter.value for parameter in message.parameters},
         classes=classes,
     )
-
-
-def _check_parameter(parameter: Parameter) -> None:
-    key = parameter.key
-    if key in _KINDS:
-        kinds, expected = _KINDS[key]
-        if type(parameter.value) not in kinds:
-            raise InvalidArgument(f"invalid value type for '{key}' parameter, expected {expected}.")
-    elif key.startswith("triton_"):
-        raise InvalidArgument(
-            f"got parameter '{key}': parameter keys starting with 'triton_' are reserved for Triton usage"
-        )
 
 
 def _present(data: list[TensorData | None]) -> list[TensorData]:

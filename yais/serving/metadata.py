@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yais
 from yais.core.tensor import TensorSpec
-from yais.errors import NotFound, Unavailable, Unimplemented
+from yais.errors import NotFound, Unavailable
 from yais.protocol import kserve_pb2 as pb
 from yais.repository.repository import ModelState
 from yais.rpc.context import Context
@@ -14,13 +14,21 @@ __all__ = [
     "ModelConfigContext",
     "ModelMetadataContext",
     "ModelReadyContext",
-    "RepositoryIndexContext",
     "ServerLiveContext",
     "ServerMetadataContext",
     "ServerReadyContext",
 ]
 
-_EXTENSIONS = ("classification", "model_configuration", "parameters", "statistics")
+_EXTENSIONS = (
+    "classification",
+    "sequence",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "model_configuration",
+    "parameters",
+    "statistics",
+)
 
 
 class ServerLiveContext(Context[pb.ServerLiveRequest, pb.ServerLiveResponse, ServingResources]):
@@ -70,11 +78,17 @@ class ModelMetadataContext(Context[pb.ModelMetadataRequest, pb.ModelMetadataResp
         signature = loaded.model.signature
         batch = (-1,) if signature.max_batch else ()
         response = pb.ModelMetadataResponse(
-            name=signature.name, versions=[loaded.model.version], platform=loaded.config.platform
+            name=signature.name,
+            versions=[loaded.model.version] if request.version else self._ready_versions(request.name),
+            platform=loaded.config.platform or loaded.config.backend,
         )
         response.inputs.extend(_tensor(spec, batch) for spec in signature.inputs)
         response.outputs.extend(_tensor(spec, batch) for spec in signature.outputs)
         return response
+
+    def _ready_versions(self, name: str) -> list[str]:
+        entries = self.resources.models.entries
+        return [entry.version for entry in entries if entry.name == name and entry.state is ModelState.READY]
 
 
 class ModelConfigContext(Context[pb.ModelConfigRequest, pb.ModelConfigResponse, ServingResources]):
@@ -84,24 +98,6 @@ class ModelConfigContext(Context[pb.ModelConfigRequest, pb.ModelConfigResponse, 
         """Answer the request."""
         loaded = self.resources.models.find(request.name, request.version)
         return pb.ModelConfigResponse(config=loaded.config)
-
-
-class RepositoryIndexContext(
-    Context[pb.RepositoryIndexRequest, pb.RepositoryIndexResponse, ServingResources]
-):
-    """Serves RepositoryIndex: every model that is known, and where it stands."""
-
-    def execute(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        """Answer the request."""
-        if request.repository_name:
-            raise Unimplemented(f"got repository '{request.repository_name}', expected none: they are one")
-        response = pb.RepositoryIndexResponse()
-        for entry in self.resources.models.entries:
-            if not request.ready or entry.state is ModelState.READY:
-                response.models.add(
-                    name=entry.name, version=entry.version, state=entry.state.value, reason=entry.reason
-                )
-        return response
 
 
 def _tensor(spec: TensorSpec, batch: tuple[int, ...]) -> pb.ModelMetadataResponse.TensorMetadata:

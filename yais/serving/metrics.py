@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import yais
+from yais.core.clock import NANOSECONDS
+from yais.inference.ensemble import EnsembleModel
+from yais.inference.ensemble_step import StepCounts
+from yais.inference.model import Model
 from yais.inference.statistics import Counts
-from yais.repository.repository import ModelState
+from yais.repository.repository import ModelEntry, ModelState
+from yais.serving.metric_labels import tag_labels
 from yais.serving.resources import Models
 from yais.telemetry.histogram import Histogram
 
@@ -28,35 +33,87 @@ class ModelCollector(Collector):
         """Yield every metric family."""
         build = GaugeMetricFamily("yais_build_info", "The running version.", labels=("version",))
         build.add_metric((yais.__version__,), 1)
-        ready = GaugeMetricFamily("yais_model_ready", "Whether a model takes requests.", labels=_LABELS)
-        load = GaugeMetricFamily("yais_model_load_seconds", "Time it took to load.", labels=_LABELS)
-        pending = GaugeMetricFamily("yais_inference_pending_requests", "Requests queued.", labels=_LABELS)
-        requests = CounterMetricFamily(
-            "yais_inference_requests", "Requests answered, by outcome.", labels=(*_LABELS, "outcome")
+        yield build
+        entries = [entry for entry in self._models.entries if entry.version]
+        tags, values = tag_labels(
+            [entry.loaded.config.metric_tags if entry.loaded else {} for entry in entries]
         )
-        items = CounterMetricFamily(
-            "yais_inference_items", "Items inferred: a batch of n counts n.", labels=_LABELS
+        families = _Families((*_LABELS, *tags))
+        for entry, of_tags in zip(entries, values, strict=True):
+            families.add(entry, (entry.name, entry.version, *of_tags))
+        yield from families
+
+
+class _Families:
+    """The families of metrics that every model has a part in."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        def gauge(name: str, text: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(f"yais_{name}", text, labels=labels)
+
+        def counter(name: str, text: str, *more: str) -> CounterMetricFamily:
+            return CounterMetricFamily(f"yais_{name}", text, labels=(*labels, *more))
+
+        self._ready = gauge("model_ready", "Whether a model takes requests.")
+        self._load = gauge("model_load_seconds", "Time it took to load.")
+        self._pending = gauge("inference_pending_requests", "Requests queued.")
+        self._requests = counter("inference_requests", "Requests answered, by outcome.", "outcome")
+        self._items = counter("inference_items", "Items inferred: a batch of n counts n.")
+        self._batches = counter("inference_batches", "Batches executed, by why they closed.", "reason")
+        self._lookups = counter("inference_cache_lookups", "Lookups in the response cache.", "outcome")
+        self._lookup = counter(
+            "inference_cache_seconds", "Time taken by them, and by keeping what was missed.", "outcome"
         )
-        batches = CounterMetricFamily(
-            "yais_inference_batches", "Batches executed, by why they closed.", labels=(*_LABELS, "reason")
-        )
-        histograms = _Histograms()
-        for entry in self._models.entries:
-            labels = (entry.name, entry.version)
-            ready.add_metric(labels, entry.state is ModelState.READY)
-            if entry.loaded is None:
-                continue
-            counts = entry.loaded.model.counts()
-            load.add_metric(labels, entry.seconds)
-            pending.add_metric(labels, entry.loaded.model.pending)
-            requests.add_metric((*labels, "success"), counts.success.count)
-            requests.add_metric((*labels, "failure"), counts.fail.count)
-            items.add_metric(labels, counts.inferences)
-            for reason, count in counts.closed.items():
-                batches.add_metric((*labels, reason.value), count)
-            histograms.add(labels, counts)
-        yield from (build, ready, load, pending, requests, items, batches)
-        yield from histograms.families
+        self._slots = gauge("sequence_slots", "Sequences that a model can have at once.")
+        self._used = gauge("sequence_slots_used", "Sequences that have a slot.")
+        self._backlog = gauge("sequence_backlog", "Sequences that wait for a slot.")
+        step = ("step", "step_model")
+        self._steps = counter("ensemble_step_requests", "Requests to a step.", *step, "outcome")
+        self._step_seconds = counter("ensemble_step_seconds", "Time they took.", *step)
+        self._histograms = {
+            name: HistogramMetricFamily(family, text, labels=labels)
+            for name, (family, text) in _HISTOGRAMS.items()
+        }
+
+    def __iter__(self) -> Iterator[Metric]:
+        for member in vars(self).values():
+            yield from member.values() if isinstance(member, dict) else (member,)
+
+    def add(self, entry: ModelEntry, labels: tuple[str, ...]) -> None:
+        self._ready.add_metric(labels, entry.state is ModelState.READY)
+        if entry.loaded is None:
+            return
+        self._load.add_metric(labels, entry.seconds)
+        model = entry.loaded.model
+        self._pending.add_metric(labels, model.pending)
+        self._add_counts(model.counts(), labels)
+        if isinstance(model, Model) and (sequences := model.sequences()) is not None:
+            self._slots.add_metric(labels, sequences.slots)
+            self._used.add_metric(labels, sequences.used)
+            self._backlog.add_metric(labels, sequences.backlog)
+        if isinstance(model, EnsembleModel):
+            self._add_steps(model.steps(), labels)
+
+    def _add_counts(self, counts: Counts, labels: tuple[str, ...]) -> None:
+        self._requests.add_metric((*labels, "success"), counts.success.count)
+        self._requests.add_metric((*labels, "failure"), counts.fail.count)
+        self._items.add_metric(labels, counts.inferences)
+        for reason, count in counts.closed.items():
+            self._batches.add_metric((*labels, reason.value), count)
+        for outcome, lookups in (("hit", counts.cache_hit), ("miss", counts.cache_miss)):
+            if lookups.count:
+                self._lookups.add_metric((*labels, outcome), lookups.count)
+                self._lookup.add_metric((*labels, outcome), lookups.ns / NANOSECONDS)
+        for name, family in self._histograms.items():
+            histogram: Histogram = getattr(counts, name)
+            family.add_metric(labels, histogram.cumulative(), histogram.sum)
+
+    def _add_steps(self, steps: Sequence[StepCounts], labels: tuple[str, ...]) -> None:
+        for number, step in enumerate(steps):
+            of_step = (*labels, str(number), step.model)
+            self._steps.add_metric((*of_step, "success"), step.requests)
+            self._steps.add_metric((*of_step, "failure"), step.failures)
+            self._step_seconds.add_metric(of_step, step.ns / NANOSECONDS)
 
 
 # Families by the histogram of `Counts` they show; the waits are those of every request (docs/telemetry.md).
@@ -74,20 +131,3 @@ _HISTOGRAMS = {
     "stream_seconds": ("yais_inference_stream_seconds", "Waiting for a device to copy the outputs."),
     "load_ratio": ("yais_inference_load_ratio", "Request time over compute time; 1 is no waiting at all."),
 }
-
-
-class _Histograms:
-    def __init__(self) -> None:
-        self._families = {
-            name: HistogramMetricFamily(family, text, labels=_LABELS)
-            for name, (family, text) in _HISTOGRAMS.items()
-        }
-
-    @property
-    def families(self) -> Iterable[HistogramMetricFamily]:
-        return self._families.values()
-
-    def add(self, labels: tuple[str, str], counts: Counts) -> None:
-        for name, family in self._families.items():
-            histogram: Histogram = getattr(counts, name)
-            family.add_metric(labels, histogram.cumulative(), histogram.sum)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,8 @@ from yais.memory.fallbacks import fallbacks
 from yais.memory.tracked import MemoryTracker
 from yais.protocol import kserve_pb2
 from yais.protocol.infer_request import decode_infer_request
-from yais.repository.repository import ModelEntry
+from yais.repository.loader import ConfigDefaults
+from yais.repository.repository import ControlMode, ModelEntry
 from yais.rpc.server import Server
 from yais.rpc.service import Service
 from yais.serving.infer import InferContext, encode_response
@@ -20,12 +21,16 @@ from yais.serving.metadata import (
     ModelConfigContext,
     ModelMetadataContext,
     ModelReadyContext,
-    RepositoryIndexContext,
     ServerLiveContext,
     ServerMetadataContext,
     ServerReadyContext,
 )
 from yais.serving.metrics import ModelCollector
+from yais.serving.model_control import (
+    RepositoryIndexContext,
+    RepositoryModelLoadContext,
+    RepositoryModelUnloadContext,
+)
 from yais.serving.resources import Models, ServingResources
 from yais.serving.statistics import ModelStatisticsContext
 from yais.telemetry.memory import MemoryCollector
@@ -56,6 +61,15 @@ class ServerOptions:
         Seconds that requests in flight may take when the server stops.
     drain_delay
         Seconds between reporting not ready and refusing requests.
+    control, poll_seconds, load, load_threads
+        Which models are loaded, and when; see `ModelRepository`.
+    defaults
+        What is done to the configurations of all models.
+    cache_size
+        Bytes of the response cache; 0 for none.
+    rate_limit
+        How many there are of the resources that models share, by name, or name and device; None does not
+        limit models.
     """
 
     repositories: tuple[Path, ...] = ()
@@ -68,6 +82,13 @@ class ServerOptions:
     infer_contexts: int = 1024
     grace: float = 30.0
     drain_delay: float = 0.0
+    control: ControlMode = ControlMode.NONE
+    poll_seconds: float = 15.0
+    load: tuple[str, ...] = ()
+    load_threads: int = 4
+    defaults: ConfigDefaults = field(default_factory=ConfigDefaults)
+    cache_size: int = 0
+    rate_limit: Mapping[str | tuple[str, str], int] | None = None
 
 
 class ModelServer:
@@ -153,7 +174,9 @@ class ModelServer:
             self.stop()
             raise
         self._resources.loaded = True
-        self._server.health.report(serving=self._resources.ready)
+        self._report_health()
+        # Models come and go.
+        self._server.every(1.0, self._report_health)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and stop. Only on the main thread, after `start`.
@@ -175,6 +198,11 @@ class ModelServer:
             self._metrics.close()
             self._metrics = None
         return clean
+
+    def _report_health(self) -> None:
+        health, ready = self._server.health, self._resources.ready
+        if health.serving() != ready:  # watchers are told of every report
+            health.report(serving=ready)
 
     def __enter__(self) -> Self:
         """Start; the `with` block's end stops."""
@@ -212,6 +240,8 @@ def _service(infer_contexts: int) -> Service:
         ModelConfigContext,
         ModelStatisticsContext,
         RepositoryIndexContext,
+        RepositoryModelLoadContext,
+        RepositoryModelUnloadContext,
     ):
         # The class is named for the RPC it serves.
         service.register(context.__name__.removesuffix("Context"), context, contexts=16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from yais.inference.servable import Servable
 from yais.repository.repository import LoadedModel, ModelEntry
 from yais.rpc.resources import Resources
 
@@ -49,6 +50,10 @@ class ServingResources(Resources):
         self.name = name
         self.strict_readiness = strict_readiness
         self.loaded = False
+
+    def find_model(self, name: str, version: str = "") -> Servable:
+        """Return a model that takes requests; see `FindModel`."""
+        return self.models.find(name, version).model
 
     @property
     def ready(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from yais.core.cgroup import concurrency
 from yais.core.timer import Timer
+from yais.inference.rate_limiter import RateLimiter
+from yais.inference.response_cache import ResponseCache
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
 from yais.repository.repository import ModelRepository
@@ -29,7 +31,17 @@ class InferenceServer(ModelServer):
         self._tokens = Tokens(threads + 1)  # and one for the queue's own thread
         self._timer = Timer("yais-timer")
         self.repository = ModelRepository(
-            options.repositories, lanes=self._lanes, tokens=self._tokens, timer=self._timer
+            options.repositories,
+            lanes=self._lanes,
+            tokens=self._tokens,
+            timer=self._timer,
+            control=options.control,
+            poll_seconds=options.poll_seconds,
+            load_threads=options.load_threads,
+            load=options.load,
+            defaults=options.defaults,
+            cache=ResponseCache(options.cache_size) if options.cache_size else None,
+            limiter=None if options.rate_limit is None else RateLimiter(options.rate_limit),
         )
         super().__init__(self.repository, options, memory=self._lanes.memory)
 

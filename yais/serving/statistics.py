@@ -15,7 +15,7 @@ __all__ = ["ModelStatisticsContext"]
 class ModelStatisticsContext(
     Context[pb.ModelStatisticsRequest, pb.ModelStatisticsResponse, ServingResources]
 ):
-    """Serves ModelStatistics: one model, or all of them when no name is given."""
+    """Serves ModelStatistics: a version, all versions of a model, or all models."""
 
     def execute(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         """Answer the request."""
@@ -30,6 +30,10 @@ class ModelStatisticsContext(
         repository = self.resources.models
         if not request.name:
             return [entry.loaded for entry in repository.entries if entry.loaded is not None]
+        if not request.version:
+            versions = [entry.loaded for entry in repository.entries if entry.name == request.name]
+            if found := [loaded for loaded in versions if loaded is not None]:
+                return found
         try:
             return [repository.find(request.name, request.version)]
         except (NotFound, Unavailable):
@@ -51,8 +55,8 @@ def _model(name: str, version: str, counts: Counts) -> pb.ModelStatistics:
             compute_input=_duration(counts.compute_input),
             compute_infer=_duration(counts.compute_infer),
             compute_output=_duration(counts.compute_output),
-            cache_hit=pb.StatisticDuration(),
-            cache_miss=pb.StatisticDuration(),
+            cache_hit=_duration(counts.cache_hit),
+            cache_miss=_duration(counts.cache_miss),
         ),
         batch_stats=[
             pb.InferBatchStatistics(

@@ -1,0 +1,165 @@
+"""Models that follow their directories."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx_models import identity, write
+from repositories import READY, SOON, UNAVAILABLE, adder, ask, entry_of, states, write_adder
+from serving_models import eventually
+
+from yais.repository.poller import Poller
+from yais.repository.repository import ControlMode
+from yais.repository.snapshot import changes, snapshot
+
+SNAPSHOTS = st.dictionaries(
+    st.sampled_from("abcd"),
+    st.frozensets(st.tuples(st.sampled_from(["x", "y"]), st.integers(0, 1), st.integers(0, 1)), max_size=2),
+)
+
+
+@given(SNAPSHOTS, SNAPSHOTS)
+def test_what_changes_between_two_snapshots(tried, found):
+    change = changes(tried, found)
+    assert not change.load & change.unload
+    for name in tried.keys() | found.keys():
+        assert (name in change.unload) is (name not in found)
+        if name in found:
+            assert (name in change.load) is (name not in tried or tried[name] != found[name])
+    done = {name: state for name, state in tried.items() if name not in change.unload}
+    done |= {name: found[name] for name in change.load}
+    assert done == found
+    again = changes(done, found)
+    assert not again.load
+    assert not again.unload
+
+
+def test_snapshots(tmp_path):
+    directory = write(tmp_path, "a", b"one", "name: 'a'")
+    first = snapshot([directory])
+    assert {os.path.relpath(path, directory) for path, _, _ in first} == {"1", "1/model.onnx", "config.pbtxt"}
+    assert snapshot([directory]) == first
+    (directory / ".hidden").write_text("x")
+    (directory / "1" / "__pycache__").mkdir()
+    assert snapshot([directory]) == first
+    path = directory / "1" / "model.onnx"
+    path.write_bytes(b"three")
+    second = snapshot([directory])
+    assert second != first
+    os.utime(path, ns=(5, 5))
+    third = snapshot([directory])
+    assert third != second
+    (directory / "2").mkdir()
+    assert snapshot([directory]) != third
+    assert snapshot([tmp_path / "nowhere"]) == frozenset()
+
+
+def test_links_in_a_circle(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "again").symlink_to(tmp_path / "a")
+    assert snapshot([tmp_path / "a"]) == snapshot([tmp_path / "a"])
+
+
+@pytest.fixture
+def polling(make_repository):
+    """Return a function that makes repositories which look at their directories all the time."""
+
+    def make(*roots):
+        repository = make_repository(*roots, control=ControlMode.POLL, poll_seconds=0.02)
+        repository.load_all()
+        return repository
+
+    return make
+
+
+def test_new_changed_and_gone(polling, tmp_path):
+    write_adder(tmp_path, "a", 1)
+    repository = polling(tmp_path)
+    assert ask(repository, "a") == 1
+    write_adder(tmp_path, "b", 2)
+    eventually(lambda: states(repository).get("b") == [("1", READY)])
+    assert ask(repository, "b") == 2
+    write_adder(tmp_path, "a", 3, version="2")
+    eventually(lambda: ask(repository, "a") == 3)
+    shutil.rmtree(tmp_path / "a")
+    eventually(lambda: states(repository)["a"] == [("1", UNAVAILABLE), ("2", UNAVAILABLE)])
+    assert {entry_of(repository, "a", version).reason for version in "12"} == {"unloaded"}
+    assert repository.ready
+    assert ask(repository, "b") == 2
+    write_adder(tmp_path, "a", 4)
+    eventually(lambda: ("1", READY) in states(repository)["a"])
+    assert ask(repository, "a") == 4
+
+
+def test_half_written_files_leave_what_serves(polling, tmp_path):
+    write_adder(tmp_path, "a", 1)
+    repository = polling(tmp_path)
+    content = adder(2).SerializeToString()
+    write(tmp_path, "a", content[: len(content) // 2], version="2")
+    eventually(lambda: states(repository)["a"] == [("1", READY), ("2", UNAVAILABLE)])
+    assert ask(repository, "a") == 1
+    write(tmp_path, "a", content, version="2")
+    eventually(lambda: ("2", READY) in states(repository)["a"])
+    assert ask(repository, "a") == 2
+
+
+def test_what_is_broken_is_tried_again_only_when_it_changes(make_repository, tmp_path, caplog):
+    write(tmp_path, "a", b"broken")
+    repository = make_repository(tmp_path, control=ControlMode.POLL, poll_seconds=0.005)
+    looked = threading.Semaphore(0)
+    look = repository._poller._look
+    repository._poller._look = lambda: (look(), looked.release())
+    repository.load_all()
+    for _ in range(5):
+        assert looked.acquire(timeout=SOON)
+    assert caplog.text.count("failed to load 'a' version 1") == 1
+    write_adder(tmp_path, "a", 1)
+    eventually(lambda: states(repository)["a"] == [("1", READY)])
+
+
+def test_a_name_in_two_roots_until_it_is_in_one(polling, tmp_path):
+    for root, number in (("first", 1), ("second", 2)):
+        write_adder(tmp_path / root, "a", number)
+    repository = polling(tmp_path / "first", tmp_path / "second")
+    assert " and in " in entry_of(repository, "a", "").reason
+    shutil.rmtree(tmp_path / "first" / "a")
+    eventually(lambda: states(repository)["a"] == [("1", READY)])
+    assert ask(repository, "a") == 2
+
+
+def test_a_root_that_is_gone_for_a_moment_unloads_nothing(polling, tmp_path, caplog):
+    root = tmp_path / "models"
+    write_adder(root, "a", 1)
+    repository = polling(root)
+    root.rename(tmp_path / "elsewhere")
+    eventually(lambda: "could not be polled" in caplog.text)
+    assert ask(repository, "a") == 1
+    (tmp_path / "elsewhere").rename(root)
+    write(root, "b", identity("FP32"))
+    eventually(lambda: "b" in states(repository))
+    assert ask(repository, "a") == 1
+
+
+def test_poller():
+    looked = threading.Semaphore(0)
+
+    def look():
+        looked.release()
+        raise ValueError("not now")
+
+    poller = Poller(0.001, look)
+    poller.start()
+    for _ in range(3):
+        assert looked.acquire(timeout=SOON)
+    assert poller.close(SOON)
+    assert poller.close(SOON)
+    while looked.acquire(blocking=False):
+        pass
+    assert not looked.acquire(timeout=0.02)
+    with pytest.raises(ValueError, match="got poll_seconds=0, expected more than 0"):
+        Poller(0, look)

@@ -1,0 +1,87 @@
+"""Instance groups: how many instances a model has, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from yais.errors import InvalidArgument
+from yais.protocol.model_config_pb2 import ModelConfig, ModelInstanceGroup
+from yais.repository.devices import Devices
+from yais.repository.platforms import backend_name
+
+__all__ = ["Placement", "group_places", "instance_groups", "places"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where models of a backend may run.
+
+    Attributes
+    ----------
+    cpu_instances
+        Instances on the CPUs, unless the configuration says otherwise.
+    uses_gpus
+        Whether the backend puts instances on GPUs.
+    """
+
+    cpu_instances: int
+    uses_gpus: bool
+
+
+def instance_groups(config: ModelConfig, placement: Placement, devices: Devices) -> list[ModelInstanceGroup]:
+    """Return the groups of a model with what they do not say: name, kind, count and GPUs.
+
+    Raises
+    ------
+    InvalidArgument
+        A group wants a GPU that is not there, or that the backend does not use.
+    """
+    groups = list(config.instance_group) or [ModelInstanceGroup(name=config.name)]
+    return [_completed(config, index, group, placement, devices) for index, group in enumerate(groups)]
+
+
+def places(config: ModelConfig, placement: Placement, devices: Devices) -> list[int | None]:
+    """Return for each instance of a model the GPU that it runs on, or None. Raises as `instance_groups`."""
+    groups = instance_groups(config, placement, devices)
+    return [gpu for group in groups for gpu in group_places(group)]
+
+
+def group_places(group: ModelInstanceGroup) -> list[int | None]:
+    """Return for each instance of a completed group the GPU that it runs on, or None."""
+    gpus: list[int | None] = [*group.gpus] or [None]
+    return [gpu for gpu in gpus for _ in range(group.count)]
+
+
+def _completed(
+    config: ModelConfig, index: int, given: ModelInstanceGroup, placement: Placement, devices: Devices
+) -> ModelInstanceGroup:
+    group = ModelInstanceGroup()
+    group.CopyFrom(given)
+    group.name = group.name or f"{config.name}_{index}"
+    if group.kind == group.KIND_AUTO:
+        usable = placement.uses_gpus and not devices.missing and set(group.gpus) <= set(devices.gpus)
+        group.kind = group.KIND_GPU if usable else group.KIND_CPU
+        if not usable:
+            del group.gpus[:]
+    if group.kind == group.KIND_GPU:
+        if not placement.uses_gpus:
+            raise InvalidArgument(
+                f"instance group {group.name} of model {config.name} has kind KIND_GPU but a model of "
+                f"backend '{backend_name(config)}' chooses its device itself, expected KIND_CPU or KIND_MODEL"
+            )
+        for problem in _problems(group, devices):
+            raise InvalidArgument(f"instance group {group.name} of model {config.name} {problem}")
+        group.gpus.extend([] if group.gpus else devices.gpus)
+    on_cpu = group.kind == group.KIND_CPU
+    group.count = group.count or (placement.cpu_instances if on_cpu else 1)
+    return group
+
+
+def _problems(group: ModelInstanceGroup, devices: Devices) -> Iterator[str]:
+    if devices.missing:
+        yield f"has kind KIND_GPU but {devices.missing}"
+    for gpu in group.gpus:
+        if gpu not in devices.gpus:
+            known = ", ".join(map(str, devices.gpus))
+            yield f"specifies invalid or unsupported gpu id {gpu}. GPUs are: {known}"

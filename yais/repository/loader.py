@@ -1,0 +1,226 @@
+"""The loader: makes models from their directories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from yais.core.timer import Timer
+from yais.engines.python_pipeline import PythonPipeline
+from yais.errors import NotFound
+from yais.inference.ensemble import EnsembleModel
+from yais.inference.ensemble_plan import EnsemblePlan
+from yais.inference.model import Model
+from yais.inference.pipeline import PipelineModel
+from yais.inference.rate_limiter import RateLimiter
+from yais.inference.response_cache import ResponseCache
+from yais.inference.servable import FindModel
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
+from yais.protocol.model_config_pb2 import ModelConfig
+from yais.repository.backends import backend_of
+from yais.repository.config import (
+    DEFAULT_MAX_BATCH_SIZE,
+    complete,
+    engine_tensors,
+    ensemble_steps,
+    load_override_config,
+    options,
+    read_config,
+    signature,
+)
+from yais.repository.directory import ModelDirectory
+from yais.repository.entry import LoadedModel
+from yais.repository.platforms import is_ensemble
+from yais.repository.source import Source
+from yais.repository.versions import wanted_versions
+from yais.rpc.loop import LoopThread
+
+__all__ = ["ConfigDefaults", "LoadPlan", "ModelLoader", "Needed"]
+
+Needed = tuple[str, str]
+"""Name and version of a model that another is composed of; the version is empty for the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDefaults:
+    """What is done to the configurations of all models.
+
+    Attributes
+    ----------
+    overrides
+        By the name of the model, fields to set, each as "path=value".
+    auto_complete
+        Whether what a configuration lacks is taken from the model itself.
+    max_batch
+        Given to a model that can batch and does not say; 0 or 1 adds no dynamic batching.
+    """
+
+    overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    auto_complete: bool = True
+    max_batch: int = DEFAULT_MAX_BATCH_SIZE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadPlan:
+    """What is to be loaded of a model.
+
+    Attributes
+    ----------
+    config
+        As it was written, checked.
+    versions
+        To load, ascending.
+    needs
+        Models that it is composed of.
+    """
+
+    directory: ModelDirectory
+    config: ModelConfig
+    versions: tuple[int, ...]
+    needs: tuple[Needed, ...]
+
+
+class ModelLoader:
+    """Makes models from directories. Thread-safe.
+
+    Parameters
+    ----------
+    lanes, tokens, timer
+        What models run with.
+    find
+        Finds the models that others are composed of.
+    pipelines
+        The loop that pipelines run on.
+    defaults
+        For all configurations.
+    cache
+        Of the responses of models that ask for it.
+    limiter
+        Of the resources that models share.
+    """
+
+    def __init__(
+        self,
+        *,
+        lanes: Lanes,
+        tokens: Tokens,
+        timer: Timer,
+        find: FindModel,
+        pipelines: LoopThread,
+        defaults: ConfigDefaults,
+        cache: ResponseCache | None,
+        limiter: RateLimiter | None,
+    ) -> None:
+        self._lanes = lanes
+        self._tokens = tokens
+        self._timer = timer
+        self._find = find
+        self._pipelines = pipelines
+        self._defaults = defaults
+        self._cache = cache
+        self._limiter = limiter
+
+    def plan(self, source: Source) -> LoadPlan:
+        """Read a model's configuration, and see which versions it asks for.
+
+        Raises
+        ------
+        InvalidArgument
+            The configuration is wrong, or the model is in several repositories.
+        NotFound
+            There is none of the versions.
+        """
+        directory = source.directory
+        name = directory.name
+        overrides = self._defaults.overrides.get(name, ())
+        if source.config is None:
+            config = read_config(directory.config, name, overrides)
+        else:
+            config = load_override_config(source.config, name, overrides, directory.path)
+        versions = wanted_versions(config, directory.versions())
+        if not versions:
+            raise NotFound(
+                f"at least one version must be available under the version policy of model '{name}': "
+                f"{directory.path} has none that is asked for"
+            )
+        needs = {(step.model, step.version): None for step in ensemble_steps(config)}
+        return LoadPlan(directory, config, tuple(versions), tuple(needs))
+
+    def load(self, plan: LoadPlan, version: int) -> LoadedModel:
+        """Make one version of a model, and warm it up. Lets through whatever its code raises."""
+        config = ModelConfig()
+        config.CopyFrom(plan.config)
+        make = self._ensemble if is_ensemble(config) else self._model
+        return make(plan.directory, str(version), config)
+
+    def _ensemble(self, directory: ModelDirectory, version: str, config: ModelConfig) -> LoadedModel:
+        complete(config, directory=directory.path)
+        described = signature(config)
+        steps = ensemble_steps(config)
+        plan = EnsemblePlan.of(
+            described.name, steps, described.inputs, described.outputs, described.max_batch
+        )
+        plan.check(self._find)
+        limit = config.ensemble_scheduling.max_inflight_requests
+        cache = self._cache if config.response_cache.enable else None
+        model = EnsembleModel(described, version, plan, find=self._find, max_in_flight=limit, cache=cache)
+        return LoadedModel(model, config, _labels(directory, config), composed=True)
+
+    def _model(self, directory: ModelDirectory, version: str, config: ModelConfig) -> LoadedModel:
+        backend = backend_of(config)
+        path = directory.file(int(version), config.default_model_filename or backend.filename)
+        engine = backend.load(config, version, path, auto_complete=self._defaults.auto_complete)
+        try:
+            complete(
+                config,
+                engine,
+                directory=directory.path,
+                auto_complete=self._defaults.auto_complete,
+                default_max_batch=self._defaults.max_batch,
+            )
+            inputs, outputs = engine_tensors(config, directory.path)
+            engine.select([spec.name for spec in inputs], [spec.name for spec in outputs])
+            labels = _labels(directory, config)
+            if isinstance(engine, PythonPipeline):
+                return LoadedModel(self._pipeline(config, version, engine), config, labels, composed=True)
+            model = Model(
+                signature(config),
+                version,
+                engine,
+                options(config, directory.path),
+                lanes=self._lanes,
+                tokens=self._tokens,
+                timer=self._timer,
+                cache=self._cache,
+                limiter=self._limiter,
+            )
+        except BaseException:
+            engine.close()
+            raise
+        try:
+            model.warm_up(on_zeros=backend.warms_up)
+        except BaseException:
+            model.close(0.0)
+            raise
+        return LoadedModel(model, config, labels)
+
+    def _pipeline(self, config: ModelConfig, version: str, pipeline: PythonPipeline) -> PipelineModel:
+        return PipelineModel(
+            signature(config),
+            version,
+            pipeline.function,
+            find=self._find,
+            loop=self._pipelines,
+            instances=options(config).instances,
+            on_close=pipeline.close,
+            cache=self._cache if config.response_cache.enable else None,
+        )
+
+
+def _labels(directory: ModelDirectory, config: ModelConfig) -> dict[str, list[str]]:
+    return {
+        output.name: directory.labels(output.label_filename)
+        for output in config.output
+        if output.label_filename
+    }

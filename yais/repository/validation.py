@@ -1,0 +1,96 @@
+"""What a configuration may not say, whatever the model is. The texts are Triton's where it has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yais.errors import InvalidArgument
+from yais.inference.reshape import check_reshape
+from yais.protocol.model_config_pb2 import ModelConfig, ModelInput, ModelInstanceGroup
+from yais.repository.fields import check_fields
+from yais.repository.platforms import check_backend
+from yais.repository.scheduling_validation import check_scheduling
+from yais.repository.tensors import DATATYPES
+
+__all__ = ["check"]
+
+
+def check(config: ModelConfig) -> None:
+    """Check a configuration, completed or not.
+
+    Raises
+    ------
+    InvalidArgument
+        It says something impossible, or something yais does not support.
+    """
+    check_fields(config)
+    check_backend(config)
+    name = config.name
+    if config.max_batch_size < 0:
+        raise InvalidArgument(
+            f"'max_batch_size' must be non-negative value in model configuration for '{name}'"
+        )
+    _check_versions(config)
+    _check_groups(config)
+    for tensors in (config.input, config.output):
+        names = [tensor.name for tensor in tensors]
+        for tensor in tensors:
+            _check_tensor(config, tensor)
+            if names.count(tensor.name) > 1:
+                raise InvalidArgument(f"model '{name}', tensor '{tensor.name}' is configured more than once")
+    check_scheduling(config)
+
+
+def _check_versions(config: ModelConfig) -> None:
+    policy = config.version_policy
+    if policy.WhichOneof("policy_choice") != "specific":
+        return
+    if not policy.specific.versions:
+        raise InvalidArgument(f"version_policy specific of '{config.name}' names no version")
+    for version in policy.specific.versions:
+        if version < 1:
+            raise InvalidArgument(
+                f"got version {version} in version_policy of '{config.name}', expected 1 or more"
+            )
+
+
+def _check_groups(config: ModelConfig) -> None:
+    for index, group in enumerate(config.instance_group):
+        which = f"instance group {group.name or f'{config.name}_{index}'} of model {config.name}"
+        if group.count < 0:
+            raise InvalidArgument(
+                f"got instance_group count {group.count} for '{config.name}', expected 1 or more"
+            )
+        if group.gpus and group.kind in {group.KIND_CPU, group.KIND_MODEL}:
+            kind = ModelInstanceGroup.Kind.Name(group.kind)
+            raise InvalidArgument(f"{which} has kind {kind} but specifies one or more GPUs")
+        if len(set(group.gpus)) < len(group.gpus) or any(gpu < 0 for gpu in group.gpus):
+            raise InvalidArgument(f"{which} got gpus {list(group.gpus)}, expected different numbers from 0")
+        for resource in group.rate_limiter.resources:
+            if not resource.name:
+                raise InvalidArgument(f"{which} has a rate_limiter resource without a name")
+
+
+def _check_tensor(config: ModelConfig, tensor: Any) -> None:
+    model = config.name
+    if not tensor.name:
+        raise InvalidArgument(f"model input and output names must not be empty for '{model}'")
+    which = f"model '{model}', tensor '{tensor.name}'"
+    if tensor.data_type not in DATATYPES:
+        raise InvalidArgument(f"{which} must specify 'data_type'")
+    for size in tensor.dims:
+        if size < 1 and size != -1:
+            raise InvalidArgument(
+                f"{which} dimension must be integer >= 1, or -1 to indicate "
+                f"a variable-size dimension, got {size}"
+            )
+    if tensor.HasField("reshape"):
+        wrong = check_reshape(tensor.dims, tensor.reshape.shape)
+        if wrong:
+            raise InvalidArgument(
+                f"{which} {wrong}: got dims {list(tensor.dims)} and reshape {list(tensor.reshape.shape)}"
+            )
+    if isinstance(tensor, ModelInput) and tensor.format != ModelInput.FORMAT_NONE and len(tensor.dims) != 3:
+        raise InvalidArgument(
+            f"{which}: model input NHWC/NCHW require 3 dims for {model}, got {len(tensor.dims)}"
+        )
