@@ -14,6 +14,7 @@ from composing import Zoo, ask, ensemble, eventually, floats, step, texts, value
 from modelling import SOON, check_invariants, in_threads
 
 from yais.core.clock import Deadline
+from yais.core.loop_thread import LoopThread
 from yais.core.tensor import DataType, TensorSpec
 from yais.engines.python import PythonEngine
 from yais.errors import (
@@ -30,7 +31,6 @@ from yais.inference.pipeline import PipelineModel
 from yais.inference.request import InferRequest, SequenceStep
 from yais.inference.response_stream import ResponseStream
 from yais.inference.servable import ModelClosed
-from yais.rpc.loop import LoopThread
 
 MakePipeline = Callable[..., PipelineModel]
 

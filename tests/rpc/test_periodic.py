@@ -12,8 +12,8 @@ from streaming import Log
 
 import yais
 from yais.core.clock import NANOSECONDS
+from yais.core.loop_thread import LoopThread
 from yais.core.timer import Timer
-from yais.rpc.loop import LoopThread
 from yais.rpc.periodic import Periodic
 from yais.testing import ManualClock
 

@@ -193,7 +193,7 @@ def test_who_cancels_is_not_executed(server, client, send):
 def test_whose_deadline_passes_is_not_executed(server, client, send):
     before = failures(client, "plain")
     with plugged(client, "plain") as gate:
-        late, kept = Sent(client, "plain", {"x": row(1.0)}, client_timeout=0.05), send("plain", 2.0)
+        late, kept = send("plain", 1.0, client_timeout=0.5), send("plain", 2.0)
         assert late.error()[0] == "DEADLINE_EXCEEDED"
         eventually(lambda: server.in_flight == 2)
     assert kept.array("y").item() == 2

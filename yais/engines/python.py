@@ -7,11 +7,11 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from typing import Any
 
+from yais.core.loop_thread import LoopThread
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
 from yais.engines.python_outputs import checked_outputs
 from yais.errors import FailedPrecondition, InvalidArgument
-from yais.rpc.loop import LoopThread
 
 __all__ = ["PythonEngine", "reordered"]
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from yais.core.clock import monotonic
 from yais.core.future import Future
+from yais.core.loop_thread import LoopThread
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
 from yais.engines.python_outputs import checked_outputs
@@ -25,7 +26,6 @@ from yais.inference.pipeline_models import PipelineModels
 from yais.inference.request import InferRequest, Respond
 from yais.inference.response_cache import ResponseCache
 from yais.inference.servable import FindModel
-from yais.rpc.loop import LoopThread
 
 __all__ = ["PipelineFunction", "PipelineModel"]
 

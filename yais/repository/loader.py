@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from yais.core.loop_thread import LoopThread
 from yais.core.timer import Timer
 from yais.engines.python_pipeline import PythonPipeline
 from yais.errors import NotFound
@@ -34,7 +35,6 @@ from yais.repository.entry import LoadedModel
 from yais.repository.platforms import is_ensemble
 from yais.repository.source import Source
 from yais.repository.versions import wanted_versions
-from yais.rpc.loop import LoopThread
 
 __all__ = ["ConfigDefaults", "LoadPlan", "ModelLoader", "Needed"]
 

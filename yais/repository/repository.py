@@ -10,6 +10,7 @@ from typing import Any
 
 from yais.core.clock import Deadline
 from yais.core.future import Future
+from yais.core.loop_thread import LoopThread
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
 from yais.errors import Unavailable
@@ -29,7 +30,6 @@ from yais.repository.retirement import Retirement
 from yais.repository.snapshot import snapshot
 from yais.repository.source import Source
 from yais.repository.table import ModelTable
-from yais.rpc.loop import LoopThread
 
 __all__ = ["ControlMode", "LoadedModel", "ModelEntry", "ModelRepository", "ModelState"]
 

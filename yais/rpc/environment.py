@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from yais.core.loop_thread import LoopThread
 from yais.rpc.completion_queue import CoreServer
 from yais.rpc.interceptor import Interceptor
-from yais.rpc.loop import LoopThread
 from yais.rpc.resources import Resources
 
 __all__ = ["Environment"]

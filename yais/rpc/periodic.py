@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from yais.core.clock import NANOSECONDS, Clock, monotonic
+from yais.core.loop_thread import LoopThread
 from yais.core.timer import Timer
-from yais.rpc.loop import LoopThread
 
 __all__ = ["Periodic"]
 

@@ -13,6 +13,7 @@ from yais.core.affinity import affinity
 from yais.core.clock import Deadline
 from yais.core.cpu_set import CpuSet
 from yais.core.dispatcher import current_dispatcher
+from yais.core.loop_thread import LoopThread
 from yais.core.timer import Timer
 from yais.errors import Unavailable
 from yais.rpc.admin import mount_channelz, mount_csds
@@ -21,7 +22,6 @@ from yais.rpc.environment import Environment
 from yais.rpc.executor import Executor
 from yais.rpc.health import Health
 from yais.rpc.interceptor import Interceptor
-from yais.rpc.loop import LoopThread
 from yais.rpc.method import Method
 from yais.rpc.periodic import Periodic
 from yais.rpc.reception import Reception

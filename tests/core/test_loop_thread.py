@@ -1,4 +1,4 @@
-"""The asyncio loop of a server."""
+"""An asyncio loop on a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import concurrent.futures
 import threading
 
 import pytest
-from echoing import SOON
 
 import yais
-from yais.rpc.loop import LoopThread
+from yais.core.loop_thread import LoopThread
+
+SOON = 20.0
 
 
 @pytest.fixture

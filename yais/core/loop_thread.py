@@ -1,4 +1,4 @@
-"""The asyncio loop on which a server runs coroutine contexts."""
+"""An asyncio loop on a thread of its own: where coroutines run that others wait for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yais.errors import Unavailable
 
 __all__ = ["LoopThread"]
 
-_log = logging.getLogger("yais.rpc")
+_log = logging.getLogger("yais.core")
 
 
 class LoopThread:
