@@ -84,7 +84,8 @@ class QueueModel:
         preferred = [items for items in allowed if rows(items) in self.policy.preferred]
         most = allowed[-1]
         if preferred:
-            return preferred[-1], CloseReason.PREFERRED
+            whole = rows(preferred[-1]) == self.policy.max_batch
+            return preferred[-1], CloseReason.FULL if whole else CloseReason.PREFERRED
         if rows(most) == self.policy.max_batch:
             return most, CloseReason.FULL
         if len(most) < len(line):

@@ -101,12 +101,13 @@ def test_the_oldest_item_says_how_long_to_wait() -> None:
         ([3, 2], None, None),  # steps over it
         ([1, 2], None, None),
         ([3, 2, 4], [3, 2], CloseReason.FULL),
+        ([4, 4], [4, 4], CloseReason.FULL),
     ],
 )
 def test_preferred_sizes_start_at_once(
     waiting: list[int], taken: list[int] | None, reason: CloseReason | None
 ) -> None:
-    queue = dynamic(preferred=(2, 4), max_delay=1000)
+    queue = dynamic(preferred=(2, 4, 8), max_delay=1000)
     push(queue, *waiting)
     batch = queue.take(0, FREE)
     assert sizes(batch) == taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from onnx_models import EXAMPLES
 from serving_models import Wire, fill, serving_models
 
 from yais.serving.server import InferenceServer
+
+sys.path.append(str(Path(__file__).parents[1] / "inference"))  # models of sequences
 
 
 @pytest.fixture(scope="session")

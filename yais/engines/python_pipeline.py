@@ -12,7 +12,11 @@ from yais.engines.engine import Array
 from yais.engines.python import reordered
 from yais.errors import FailedPrecondition
 
-__all__ = ["PythonPipeline"]
+__all__ = ["DEFAULT_PIPELINES", "PythonPipeline", "is_pipeline"]
+
+DEFAULT_PIPELINES = 64
+"""Requests to a pipeline at once, where nobody says how many: they wait for other models, and hold nothing
+meanwhile but their tensors. A guess."""
 
 _log = logging.getLogger("yais.engines")
 
@@ -72,3 +76,15 @@ class PythonPipeline:
                 on_close()
             except Exception:
                 _log.exception("%r: on_close raised", self)
+
+
+def is_pipeline(function: object) -> bool:
+    """Whether something is an `async def` of two arguments, as in `async def pipeline(inputs, models)`."""
+    if not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+        return False
+    parameters = inspect.signature(function).parameters.values()
+    needed = [each for each in parameters if each.default is each.empty and each.kind in _POSITIONAL]
+    return len(needed) == 2
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -17,9 +17,9 @@ from yais.errors import DeadlineExceeded
 from yais.infer_runner import AbstractInferRunner, Array, InferFuture, Post, Pre, merged
 from yais.inference.bindings import Bindings
 from yais.inference.layout import Signature
-from yais.inference.model import Model
 from yais.inference.request import InferRequest, InferResponse, Respond
 from yais.inference.response_stream import ResponseStream
+from yais.inference.servable import Servable
 from yais.lane import Lanes
 
 __all__ = ["InferRunner"]
@@ -32,7 +32,7 @@ class InferRunner(AbstractInferRunner[InferResponse]):
 
     def __init__(
         self,
-        model: Model,
+        model: Servable,
         lanes: Lanes,
         timer: Timer,
         *,

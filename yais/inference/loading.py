@@ -34,12 +34,15 @@ def load_engine(
         return cast("Engine", model)
     if callable(model):
         from yais.engines.python import PythonEngine
+        from yais.engines.python_pipeline import PythonPipeline, is_pipeline
 
         if not inputs or not outputs:
             raise InvalidArgument(f"got no specs for {model!r}, expected inputs=[...] and outputs=[...]")
         for spec in (*inputs, *outputs):
             if not isinstance(spec, TensorSpec):
                 raise InvalidArgument(f"got {spec!r} among the inputs and outputs, expected a TensorSpec")
+        if is_pipeline(model):
+            return PythonPipeline(model, inputs, outputs, on_close=lambda: None)
         try:
             return PythonEngine(model, inputs=inputs, outputs=outputs)
         except ValueError as error:

@@ -12,21 +12,28 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from yais.core.clock import Deadline
+from yais.core.loop_thread import LoopThread
 from yais.core.pool import PoolStatistics
 from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
+from yais.engines.python_pipeline import PythonPipeline
 from yais.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from yais.infer_runner import Post, Pre
 from yais.inference.capacity import Capacity
 from yais.inference.infer_runner import InferRunner
+from yais.inference.layout import Signature
 from yais.inference.loading import load_engine
 from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
+from yais.inference.pipeline import PipelineModel
 from yais.inference.plan import CapacityPlan, staging_bytes
 from yais.inference.profile import Profile
 from yais.inference.registration import Registration, registration
 from yais.inference.scheduling.dynamic import BatchingPolicy
+from yais.inference.scheduling.slo import SloPolicy
+from yais.inference.servable import Servable
 from yais.inference.tokens import Tokens
 from yais.lane import Device, Lanes, Placement
 from yais.memory.resource import MemoryResource
@@ -124,6 +131,7 @@ class InferenceManager:
         )
         self._tokens = Tokens(max_exec_concurrency, memory=scratch)
         self._timer = Timer("infer-timer")
+        self._loop = LoopThread("infer-pipelines")
         self._homes = itertools.cycle(self._lanes.threads)
         self._lock = threading.Lock()
         self._models: dict[str, Registration] = {}
@@ -146,7 +154,7 @@ class InferenceManager:
         *,
         concurrency: int | None = None,
         max_batch_size: int | None = None,
-        batching: BatchingPolicy | None = None,
+        batching: BatchingPolicy | SloPolicy | None = None,
         inputs: Sequence[TensorSpec] = (),
         outputs: Sequence[TensorSpec] = (),
         profiles: Mapping[str, Profile] | None = None,
@@ -160,15 +168,18 @@ class InferenceManager:
             What to call it.
         model
             A path of an ONNX file or its contents, an engine, or a callable over a dict of arrays (see
-            `yais.engines.python.PythonEngine`: plain, a generator, or `async`). The manager closes an engine
-            that it has taken.
+            `yais.engines.python.PythonEngine`: plain, a generator, or `async`), or a pipeline: an
+            `async def` of `inputs` and `models`, the manager's models, which it asks with
+            `await models["name"].infer(...)`. The manager closes an engine that it has taken.
         concurrency
-            Executions of it at once, at most `max_exec_concurrency`, which is the default.
+            Executions of it at once, at most `max_exec_concurrency`, which is the default. For a pipeline,
+            which executes nothing itself, requests at once: 64 by default.
         max_batch_size
             Largest batch; 0 for a model without a batch dimension. By default 32 where the first dimension of
             every tensor is of any size, else 0.
         batching
-            Joins requests that come close together; by default each runs on its own.
+            Joins requests that come close together, or as many as a latency objective allows; by default
+            each runs on its own.
         inputs, outputs
             Of a callable: what it takes and gives, with a leading -1 for a batch.
         profiles
@@ -288,7 +299,7 @@ class InferenceManager:
         model = self.find(name, version)
         return InferRunner(model, self._lanes, self._timer, pre=pre, post=post, threads=self._pool)
 
-    def find(self, name: str, version: str = "") -> Model:
+    def find(self, name: str, version: str = "") -> Servable:
         """Return a model itself; raises as `infer_runner`."""
         entry = self._models.get(name)
         if entry is None or version not in {"", _VERSION}:
@@ -363,7 +374,9 @@ class InferenceManager:
             self._closed = True
             entries = [*self._ending, *self._models.values()]
             self._models.clear()
+        entries.sort(key=lambda entry: not entry.composed)  # those that ask others end first
         self._ending = [entry for entry in entries if not entry.close(deadline.remaining() or 0.0)]
+        self._loop.close(5.0)
         drained = not self._ending
         self._timer.close(5.0)
         drained = self._lanes.close(deadline.remaining() or 0.0) and drained
@@ -395,6 +408,9 @@ class InferenceManager:
     def _make_ready(self, entry: Registration) -> None:
         if entry.model is not None or not self._capacity.fits(entry.plan):
             return
+        if isinstance(entry.engine, PythonPipeline):
+            entry.model = self._pipeline(entry.signature, entry.engine, entry.options)
+            return
         model = Model(
             entry.signature,
             _VERSION,
@@ -406,6 +422,19 @@ class InferenceManager:
         )
         model.warm_up(on_zeros=entry.warms_up)
         entry.model = model
+
+    def _pipeline(
+        self, signature: Signature, pipeline: PythonPipeline, options: ModelOptions
+    ) -> PipelineModel:
+        return PipelineModel(
+            signature,
+            _VERSION,
+            pipeline.function,
+            find=self.find,
+            loop=self._loop,
+            instances=options.instances,
+            on_close=pipeline.close,
+        )
 
     def _pool(self, stage: str) -> ThreadPool:
         return next(self._homes)[stage]

@@ -6,8 +6,10 @@ from typing import Any
 
 from yais.core.tensor import TensorSpec
 from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.scheduling.queue_policy import QueuePolicy, TimeoutAction
+from yais.inference.servable import Servable
 from yais.protocol import model_config_pb2
 from yais.protocol.model_config_pb2 import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
 from yais.repository.tensors import TYPES
@@ -15,23 +17,26 @@ from yais.repository.tensors import TYPES
 __all__ = ["described"]
 
 
-def described(model: Model) -> ModelConfig:
+def described(model: Servable) -> ModelConfig:
     """Return the configuration that a model in memory would have."""
     signature = model.signature
     config = ModelConfig(name=signature.name, backend="yais", max_batch_size=signature.max_batch)
     config.version_policy.latest.num_versions = 1
     _describe(config.input, signature.inputs)
     _describe(config.output, signature.outputs)
-    config.instance_group.add(
-        name=signature.name,
-        count=model.options.instances,
-        kind=model_config_pb2.ModelInstanceGroup.KIND_CPU,
-    )
-    if model.options.batching is not None:
-        _describe_batching(config.dynamic_batching, model.options.batching)
+    if isinstance(model, Model):
+        _describe_options(config, model.options)
     if model.decoupled:
         config.model_transaction_policy.decoupled = True
     return config
+
+
+def _describe_options(config: ModelConfig, options: ModelOptions) -> None:
+    kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
+    config.instance_group.add(name=config.name, count=options.instances, kind=kind)
+    batching = options.slo.batching if options.slo is not None else options.batching
+    if batching is not None:
+        _describe_batching(config.dynamic_batching, batching)
 
 
 def _describe(tensors: Any, specs: tuple[TensorSpec, ...]) -> None:

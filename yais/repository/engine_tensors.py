@@ -7,7 +7,7 @@ from typing import Any
 
 from yais.core.tensor import TensorSpec
 from yais.protocol.model_config_pb2 import ModelConfig
-from yais.repository.sequence_config import sequence_options
+from yais.repository.sequence_config import sequence_tensors
 from yais.repository.tensors import spec_of
 
 __all__ = ["engine_tensors"]
@@ -33,7 +33,7 @@ def engine_tensors(config: ModelConfig, directory: Path) -> tuple[_Specs, _Specs
     batch = (-1,) if config.max_batch_size else ()
     inputs, outputs = [*map(_reshaped, config.input)], [*map(_reshaped, config.output)]
     if config.HasField("sequence_batching"):
-        _, sequences = sequence_options(config, directory)
+        sequences = sequence_tensors(config, directory)
         inputs.extend(sequences.inputs)
         outputs.extend(sequences.outputs)
     return tuple(_with(batch, spec) for spec in inputs), tuple(_with(batch, spec) for spec in outputs)

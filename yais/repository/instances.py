@@ -10,7 +10,7 @@ from yais.protocol.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from yais.repository.devices import Devices
 from yais.repository.platforms import backend_name
 
-__all__ = ["Placement", "group_places", "instance_groups", "places"]
+__all__ = ["Placement", "group_places", "instance_groups", "least_instances", "places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ def group_places(group: ModelInstanceGroup) -> list[int | None]:
     return [gpu for gpu in gpus for _ in range(group.count)]
 
 
+def least_instances(config: ModelConfig) -> int:
+    """Return how many instances a model has; before it is completed, how many at least."""
+    return sum((group.count or 1) * max(len(group.gpus), 1) for group in config.instance_group) or 1
+
+
 def _completed(
     config: ModelConfig, index: int, given: ModelInstanceGroup, placement: Placement, devices: Devices
 ) -> ModelInstanceGroup:
@@ -60,10 +65,8 @@ def _completed(
     group.CopyFrom(given)
     group.name = group.name or f"{config.name}_{index}"
     if group.kind == group.KIND_AUTO:
-        usable = placement.uses_gpus and not devices.missing and set(group.gpus) <= set(devices.gpus)
-        group.kind = group.KIND_GPU if usable else group.KIND_CPU
-        if not usable:
-            del group.gpus[:]
+        usable = placement.uses_gpus and not devices.missing
+        group.kind = group.KIND_GPU if usable or group.gpus else group.KIND_CPU
     if group.kind == group.KIND_GPU:
         if not placement.uses_gpus:
             raise InvalidArgument(

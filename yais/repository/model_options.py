@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from yais.inference.scheduling.queue_policy import QueuePolicy, TimeoutAction
 from yais.protocol import model_config_pb2
 from yais.protocol.model_config_pb2 import ModelConfig, ModelQueuePolicy
 from yais.repository.instances import group_places
-from yais.repository.sequence_config import sequence_options
+from yais.repository.sequence_config import sequence_policy, sequence_tensors
 from yais.repository.slo_config import slo_policy
 from yais.repository.tensors import spec_of
 from yais.repository.warm_up_config import warm_up_samples
@@ -50,22 +49,23 @@ def options(config: ModelConfig, directory: Path = Path()) -> ModelOptions:
         Something is impossible, or a file cannot be read.
     """
     instances = sum(len(group_places(group)) for group in config.instance_group)
-    common = ModelOptions(
+    sequences, tensors = None, None
+    if config.HasField("sequence_batching"):
+        sequences, tensors = sequence_policy(config, instances), sequence_tensors(config, directory)
+    batching = _batching(config) if config.HasField("dynamic_batching") else None
+    slo = slo_policy(config, batching, instances)
+    own = [spec.name for spec in tensors.inputs] if tensors else []
+    return ModelOptions(
+        batching=None if slo else batching,
         instances=instances,
+        sequences=sequences,
+        sequence_tensors=tensors,
+        slo=slo,
         reshapes=_reshapes(config),
         cache=config.response_cache.enable,
         rate=_rate(config),
-        warm_up=warm_up_samples(config, directory),
+        warm_up=warm_up_samples(config, directory, own),
     )
-    if config.HasField("sequence_batching"):
-        policy, tensors = sequence_options(config, directory)
-        policy = dataclasses.replace(policy, instances=instances)
-        return dataclasses.replace(common, sequences=policy, sequence_tensors=tensors)
-    batching = _batching(config) if config.HasField("dynamic_batching") else None
-    slo = slo_policy(config, batching, instances)
-    if slo is not None:
-        return dataclasses.replace(common, slo=slo)
-    return dataclasses.replace(common, batching=batching)
 
 
 def _batching(config: ModelConfig) -> BatchingPolicy:

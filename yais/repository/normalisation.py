@@ -7,12 +7,9 @@ from yais.repository.backends import backend_of
 from yais.repository.devices import Devices
 from yais.repository.instances import instance_groups
 from yais.repository.platforms import is_ensemble
+from yais.repository.sequence_config import MAX_IDLE
 
 __all__ = ["normalise"]
-
-_MAX_SEQUENCE_IDLE = 1_000_000  # us
-
-
 def normalise(config: ModelConfig, devices: Devices) -> None:
     """Fill in the defaults of a checked configuration. What is there already stays.
 
@@ -45,6 +42,6 @@ def _normalise_sequences(config: ModelConfig) -> None:
     if not config.HasField("sequence_batching"):
         return
     batching = config.sequence_batching
-    batching.max_sequence_idle_microseconds = batching.max_sequence_idle_microseconds or _MAX_SEQUENCE_IDLE
+    batching.max_sequence_idle_microseconds = batching.max_sequence_idle_microseconds or MAX_IDLE
     if batching.HasField("oldest") and not batching.oldest.preferred_batch_size and config.max_batch_size:
         batching.oldest.preferred_batch_size.append(config.max_batch_size)

@@ -10,82 +10,53 @@ from yais.errors import InvalidArgument
 from yais.inference.scheduling.sequence import SequencePolicy, Strategy
 from yais.inference.sequence_tensors import Control, ControlKind, SequenceTensors
 from yais.protocol.model_config_pb2 import ModelConfig
+from yais.repository.names import repeated
 from yais.repository.sequence_states import sequence_states
 from yais.repository.tensors import DATATYPES
 
-__all__ = ["sequence_options"]
+__all__ = ["MAX_IDLE", "sequence_policy", "sequence_tensors"]
 
-_MAX_IDLE = 1_000_000  # us, as in Triton
+MAX_IDLE = 1_000_000
+"""Microseconds without a request after which a sequence is given up, as in Triton."""
 
 _ID_TYPES = {DataType.UINT64, DataType.INT64, DataType.UINT32, DataType.INT32, DataType.BYTES}
 
 
-def sequence_options(config: ModelConfig, directory: Path) -> tuple[SequencePolicy, SequenceTensors]:
-    """Return how the sequences of a model are batched, and what the model is told of them.
-
-    Parameters
-    ----------
-    config
-        With `sequence_batching`. What is not said has Triton's defaults.
-    directory
-        Of the model: initial states are read from its `initial_state`.
-
-    Raises
-    ------
-    InvalidArgument
-        The configuration says something impossible, or something that yais does not support.
-    """
-    batching = config.sequence_batching
-    if batching.iterative_sequence:
-        raise InvalidArgument(
-            f"model '{config.name}' is configured with 'sequence_batching.iterative_sequence', which yais "
-            "does not support: a model cannot have its requests scheduled again"
-        )
-    if config.model_transaction_policy.decoupled and config.max_batch_size > 1:
-        raise InvalidArgument(
-            f"got max_batch_size {config.max_batch_size} for '{config.name}', expected 0 or 1: a decoupled "
-            "model with sequence batching answers one request at a time"
-        )
-    tensors = SequenceTensors(_controls(config), sequence_states(config, directory))
-    _check_names(config, tensors)
-    return _policy(config), tensors
-
-
-def _policy(config: ModelConfig) -> SequencePolicy:
+def sequence_policy(config: ModelConfig, instances: int) -> SequencePolicy:
+    """Return how the sequences of a model are batched; the configuration has been checked and completed."""
     batching = config.sequence_batching
     direct, oldest = batching.direct, batching.oldest
     is_oldest = batching.HasField("oldest")
-    most = config.max_batch_size
-    if oldest.max_candidate_sequences < 0:
-        raise InvalidArgument(
-            f"got max_candidate_sequences {oldest.max_candidate_sequences} for '{config.name}', expected "
-            "1 or more, or 0 for the largest batch"
-        )
-    for size in oldest.preferred_batch_size:
-        if size <= 0:
-            raise InvalidArgument(
-                f"sequence batching preferred batch size must be positive for {config.name}"
-            )
-        if size > most:
-            raise InvalidArgument(
-                f"sequence batching preferred batch size must be <= max batch size for {config.name}"
-            )
-    if not 0 <= direct.minimum_slot_utilization <= 1:
-        raise InvalidArgument(
-            f"sequence batching minimum slot utilization must be in range (0.0, 1.0] for {config.name}"
-        )
     delay = oldest.max_queue_delay_microseconds if is_oldest else direct.max_queue_delay_microseconds
     return SequencePolicy(
-        max_batch=most,
-        instances=sum(group.count or 1 for group in config.instance_group) or 1,
+        max_batch=config.max_batch_size,
+        instances=instances,
         strategy=Strategy.OLDEST if is_oldest else Strategy.DIRECT,
-        max_idle=(batching.max_sequence_idle_microseconds or _MAX_IDLE) * 1000,
+        max_idle=(batching.max_sequence_idle_microseconds or MAX_IDLE) * 1000,
         max_delay=delay * 1000,
         min_utilization=direct.minimum_slot_utilization,
         candidates=oldest.max_candidate_sequences,
         preferred=tuple(oldest.preferred_batch_size),
         preserve_ordering=oldest.preserve_ordering,
     )
+
+
+def sequence_tensors(config: ModelConfig, directory: Path) -> SequenceTensors:
+    """Return what a model is told of its sequences, and keeps for them.
+
+    Parameters
+    ----------
+    directory
+        Of the model: initial states are read from its `initial_state`.
+
+    Raises
+    ------
+    InvalidArgument
+        A control or a state is impossible, or a file cannot be read.
+    """
+    tensors = SequenceTensors(_controls(config), sequence_states(config, directory))
+    _check_names(config, tensors)
+    return tensors
 
 
 def _controls(config: ModelConfig) -> tuple[Control, ...]:
@@ -154,16 +125,12 @@ def _check_names(config: ModelConfig, tensors: SequenceTensors) -> None:
         ("input", config.input, tensors.inputs),
         ("output", config.output, tensors.outputs),
     ):
-        names = [tensor.name for tensor in given] + [spec.name for spec in added]
-        for name in names:
-            if names.count(name) > 1:
-                raise InvalidArgument(
-                    f"{kind} '{name}' of model '{config.name}' is configured more than once: as a tensor, a "
-                    "sequence batching control or a state"
-                )
-    states = [state.output_name for state in tensors.states]
-    for name in states:
-        if states.count(name) > 1:
+        name = repeated([*(tensor.name for tensor in given), *(spec.name for spec in added)])
+        if name is not None:
             raise InvalidArgument(
-                f"state output '{name}' of model '{config.name}' is configured more than once"
+                f"{kind} '{name}' of model '{config.name}' is configured more than once: as a tensor, a "
+                "sequence batching control or a state"
             )
+    name = repeated([state.output_name for state in tensors.states])
+    if name is not None:
+        raise InvalidArgument(f"state output '{name}' of model '{config.name}' is configured more than once")

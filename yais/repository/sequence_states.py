@@ -14,19 +14,36 @@ from yais.errors import InvalidArgument
 from yais.inference.sequence_tensors import State
 from yais.protocol.model_config_pb2 import ModelConfig
 from yais.protocol.tensor_codec import decode
+from yais.repository.limits import MAX_BYTES, byte_size
+from yais.repository.model_files import read_model_file
 from yais.repository.tensors import DATATYPES
 
 __all__ = ["sequence_states"]
 
 
 def sequence_states(config: ModelConfig, directory: Path) -> tuple[State, ...]:
-    """Return the states of a model; `sequence_options` says more."""
-    files = directory / "initial_state"
-    return tuple(_state(config, state, files) for state in config.sequence_batching.state)
+    """Return the states of a model; `sequence_tensors` says more."""
+    states = config.sequence_batching.state
+    for state in states:
+        _check(config, state)
+    _check_size(config)
+    return tuple(_state(config, state, directory / "initial_state") for state in states)
+
+
+def _check_size(config: ModelConfig) -> None:
+    """Check that the initial states take no more memory than a sequence may."""
+    size = sum(
+        byte_size(DATATYPES[state.data_type], dims)
+        for state in config.sequence_batching.state
+        for dims in [initial.dims for initial in state.initial_state] or [state.dims]
+    )
+    if size > MAX_BYTES:
+        raise InvalidArgument(
+            f"a sequence of model '{config.name}' has {size} bytes of states, expected at most {MAX_BYTES}"
+        )
 
 
 def _state(config: ModelConfig, state: Any, files: Path) -> State:
-    _check(config, state)
     datatype, dims = DATATYPES[state.data_type], tuple(state.dims)
     output = None
     for position, given in enumerate(config.output):
@@ -43,12 +60,6 @@ def _state(config: ModelConfig, state: Any, files: Path) -> State:
 
 def _check(config: ModelConfig, state: Any) -> None:
     model, name, dims = config.name, state.input_name, list(state.dims)
-    for field in ("use_same_buffer_for_input_output", "use_growable_memory"):
-        if getattr(state, field):
-            raise InvalidArgument(
-                f"model '{model}' is configured with 'sequence_batching.state.{field}', which yais does not "
-                "support: a state is copied"
-            )
     for field in ("input_name", "output_name"):
         if not getattr(state, field):
             raise InvalidArgument(f"sequence batching state must have '{field}' for {model}")
@@ -113,18 +124,13 @@ def _check_initial(initial: Any, state: Any, shape: tuple[int, ...], dims: tuple
 
 
 def _zeros(datatype: DataType, shape: tuple[int, ...]) -> Array:
-    return np.full(shape, b"" if datatype is DataType.BYTES else 0, datatype.numpy)
+    return np.zeros(shape, datatype.numpy) if datatype.size else np.full(shape, b"", np.object_)
 
 
 def _read(initial: Any, datatype: DataType, shape: tuple[int, ...], files: Path) -> Array:
     """Return the contents of a file, of which only what is needed is used."""
-    path = (files / initial.data_file).resolve()
-    if not path.is_relative_to(files.resolve()):
-        raise InvalidArgument(f"initial_state file '{initial.data_file}' lies outside of {files}")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidArgument(f"cannot read initial_state file '{initial.data_file}': {error}") from None
+    which = f"initial_state file '{initial.data_file}'"
+    data = read_model_file(which, files, initial.data_file)
     size = math.prod(shape) * datatype.size
     if len(data) < size:
         raise InvalidArgument(
@@ -134,4 +140,4 @@ def _read(initial: Any, datatype: DataType, shape: tuple[int, ...], files: Path)
     try:
         return decode(datatype, shape, data[: size or None])
     except InvalidArgument as error:
-        raise InvalidArgument(f"initial_state file '{initial.data_file}': {error}") from None
+        raise InvalidArgument(f"{which}: {error}") from None

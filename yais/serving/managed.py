@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from yais.errors import FailedPrecondition, NotFound, Unavailable
 from yais.inference.manager import InferenceManager
-from yais.inference.model import Model
+from yais.inference.servable import Servable
 from yais.repository.description import described
 from yais.repository.repository import LoadedModel, ModelEntry, ModelState
 from yais.serving.model_server import ModelServer, ServerOptions
@@ -20,7 +20,7 @@ class ManagedModels:
 
     def __init__(self, manager: InferenceManager) -> None:
         self._manager = manager
-        self._loaded: WeakKeyDictionary[Model, LoadedModel] = WeakKeyDictionary()
+        self._loaded: WeakKeyDictionary[Servable, LoadedModel] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return f"<ManagedModels of {self._manager!r}>"

@@ -18,7 +18,7 @@ import click
 from yais.core.clock import NANOSECONDS
 from yais.errors import DeadlineExceeded, YaisError
 from yais.inference.manager import InferenceManager
-from yais.inference.model import Model
+from yais.inference.servable import Servable
 from yais.inference.plan import CapacityPlan
 from yais.tools.bench_model import load_bench_model
 from yais.tools.closed_loop import ClosedLoop
@@ -119,7 +119,7 @@ class _Moment:
     token: float
 
     @classmethod
-    def now(cls, model: Model) -> _Moment:
+    def now(cls, model: Servable) -> _Moment:
         counts = model.counts()
         return cls(
             time.perf_counter(),
@@ -140,7 +140,7 @@ class _Window:
     latencies: array[float]
 
 
-def _measured(loop: ClosedLoop, model: Model, warmup: float, seconds: float) -> _Window:
+def _measured(loop: ClosedLoop, model: Servable, warmup: float, seconds: float) -> _Window:
     window = None
     loop.start()
     try:

@@ -92,7 +92,8 @@ class DynamicQueue(Generic[ItemT]):
             return None
         instance = free[-1]
         if preferred:
-            return self._pop(*preferred, CloseReason.PREFERRED, instance)
+            whole = preferred[1] == self.policy.max_batch
+            return self._pop(*preferred, CloseReason.FULL if whole else CloseReason.PREFERRED, instance)
         if closed is not None:
             return self._pop(count, size, closed, instance)
         if not self._max_delay:

@@ -47,7 +47,7 @@ class CloseReason(enum.StrEnum):
     FULL = "full"
     """Another item would not have fitted."""
     PREFERRED = "preferred"
-    """It had a preferred size."""
+    """It had a preferred size that is not the largest."""
     DELAY = "delay"
     """Its oldest item had waited as long as it may."""
     SHAPE = "shape"

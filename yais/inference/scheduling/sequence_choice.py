@@ -120,7 +120,8 @@ class OldestChoice:
                 closed = CloseReason.FULL
                 break
         if preferred:
-            return list(ready[:preferred]), CloseReason.PREFERRED
+            whole = preferred == self._rows
+            return list(ready[:preferred]), CloseReason.FULL if whole else CloseReason.PREFERRED
         if closed is None and self._max_delay:
             if now - ready[0].queued < self._max_delay:
                 return None
