@@ -27,8 +27,7 @@ MODELS = {
     + POLICY % "default_timeout_microseconds: 60000000 allow_timeout_override: true",
     "stubborn": f"{ONE_BY_ONE} {POLICY % 'default_timeout_microseconds: 60000000'}",
     "delaying": f"{ONE_BY_ONE} "
-    + POLICY
-    % "timeout_action: DELAY default_timeout_microseconds: 60000000 allow_timeout_override: true",
+    + POLICY % "timeout_action: DELAY default_timeout_microseconds: 60000000 allow_timeout_override: true",
     "by_level": f"""{ONE_BY_ONE} dynamic_batching {{
         priority_levels: 2 default_priority_level: 2
         priority_queue_policy {{ key: 1 value {{ max_queue_size: 1 }} }}

@@ -17,7 +17,7 @@ from yais.repository.engine_tensors import engine_tensors
 from yais.repository.normalisation import normalise
 from yais.repository.platforms import is_ensemble
 from yais.repository.slo_config import OWN_PREFIX
-from yais.repository.tensors import TYPES
+from yais.repository.tensors import TYPES, says_shapes
 from yais.repository.validation import check
 
 __all__ = ["DEFAULT_MAX_BATCH_SIZE", "complete"]
@@ -25,8 +25,7 @@ __all__ = ["DEFAULT_MAX_BATCH_SIZE", "complete"]
 DEFAULT_MAX_BATCH_SIZE = 4
 """Given to a model that can batch and has no configuration; Triton's number."""
 
-
-_ENGINES_OWN = ("dynamic_batching", "sequence_batching", "model_warmup", "response_cache")
+_ENGINES_OWN = ("dynamic_batching", "sequence_batching", "model_warmup")
 
 
 def complete(
@@ -75,8 +74,7 @@ def complete(
 
 def _fill_in(config: ModelConfig, engine: Engine, default_max_batch: int) -> None:
     tensors = (*engine.inputs, *engine.outputs)
-    said = config.input or config.output or config.max_batch_size
-    if not said and all(spec.shape and spec.shape[0] == -1 for spec in tensors):
+    if not says_shapes(config) and all(spec.shape and spec.shape[0] == -1 for spec in tensors):
         config.max_batch_size = default_max_batch
         if default_max_batch > 1 and config.WhichOneof("scheduling_choice") is None:
             config.dynamic_batching.SetInParent()

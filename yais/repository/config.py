@@ -14,6 +14,7 @@ from google.protobuf import json_format, text_format
 from yais.errors import InvalidArgument
 from yais.protocol.model_config_pb2 import ModelConfig
 from yais.repository.completion import DEFAULT_MAX_BATCH_SIZE, complete
+from yais.repository.directory import ModelDirectory
 from yais.repository.engine_tensors import engine_tensors
 from yais.repository.ensemble_config import ensemble_steps
 from yais.repository.model_options import options, signature
@@ -89,15 +90,19 @@ def parse_config(source: str | ModelConfig, name: str, overrides: Sequence[str] 
             text_format.Parse(source, config)
         except text_format.ParseError as error:
             raise InvalidArgument(f"failed to read the configuration of '{name}': {error}") from None
-    if config.name and config.name != name:
-        raise InvalidArgument(
-            f"unexpected directory name '{name}' for model '{config.name}', "
-            "directory name must equal model name"
-        )
+    _check_name(config.name or name, name)
     config.name = name
     apply_overrides(config, overrides)
+    _check_name(config.name, name)
     check(config)
     return config
+
+
+def _check_name(said: str, name: str) -> None:
+    if said != name:
+        raise InvalidArgument(
+            f"unexpected directory name '{name}' for model '{said}', directory name must equal model name"
+        )
 
 
 def load_override_config(
@@ -122,13 +127,13 @@ def load_override_config(
         It cannot be read, says something impossible, or something yais does not support.
     """
     config = ModelConfig()
+    what = f"got a 'config' for '{name}' that is no model configuration"
     try:
         json_format.Parse(text, config)
     except json_format.ParseError as error:
-        lines = str(error).splitlines()
-        raise InvalidArgument(
-            f"got a 'config' for '{name}' that is no model configuration: {lines[0]}"
-        ) from None
+        raise InvalidArgument(f"{what}: {str(error).splitlines()[0]}") from None
+    if not text.lstrip().startswith("{"):  # an empty list or text passes for an empty message
+        raise InvalidArgument(f"{what}: expected a JSON object")
     config = parse_config(config, name, overrides)
     if directory is not None:
         _detect_python(config, directory)
@@ -140,7 +145,7 @@ def _detect_python(config: ModelConfig, directory: Path) -> None:
         return
     if config.HasField("ensemble_scheduling") or not directory.is_dir():
         return
-    versions = [entry for entry in directory.iterdir() if entry.name.isdecimal() and entry.is_dir()]
-    names = {file.name for version in versions for file in version.iterdir()}
+    versions = ModelDirectory(directory).versions()
+    names = {file.name for version in versions for file in (directory / str(version)).iterdir()}
     if "model.py" in names and "model.onnx" not in names:
         config.backend = "python"

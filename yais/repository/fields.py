@@ -6,7 +6,8 @@ without the places in lists and the keys in maps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -98,32 +99,41 @@ REFUSED = {
 
 
 def check_fields(config: ModelConfig) -> None:
-    """Check that every field that is set is honoured.
+    """Check that every field that is set is honoured, and that names and numbers of enumerations are some.
 
     Raises
     ------
     InvalidArgument
         One is not; the message names it and says why.
     """
-    for name in _fields(config):
+    for name, field, values in _fields(config):
         if name in REFUSED:
             raise InvalidArgument(
                 f"model '{config.name}' is configured with '{name}', which yais does not support: "
                 f"{REFUSED[name]}"
             )
+        for value in values:
+            if isinstance(value, str) and "\0" in value:
+                raise InvalidArgument(f"got a NUL in '{name}' of model '{config.name}', expected text without")
+            if field.enum_type is not None and value not in field.enum_type.values_by_number:
+                expected = ", ".join(field.enum_type.values_by_name)
+                raise InvalidArgument(
+                    f"got {value} for '{name}' of model '{config.name}', expected one of {expected}"
+                )
 
 
-def _fields(message: Message, prefix: str = "") -> Iterator[str]:
-    """Name every field that is set, in the message and those within it."""
-    for descriptor, value in message.ListFields():
-        name = prefix + descriptor.name
-        yield name
-        if descriptor.message_type is None:
-            continue
-        if descriptor.message_type.GetOptions().map_entry:
-            children = list(value.values())
+def _fields(message: Message, prefix: str = "") -> Iterator[tuple[str, Any, list[Any]]]:
+    """Give every field that is set, in the message and those within it: name, descriptor and values.
+
+    Keys of maps are among the values.
+    """
+    for field, value in message.ListFields():
+        name = prefix + field.name
+        if isinstance(value, Mapping):
+            values = [*value.keys(), *value.values()]
         else:
-            children = [value] if isinstance(value, Message) else list(value)
-        for child in children:
+            values = list(value) if field.is_repeated else [value]
+        yield name, field, values
+        for child in values:
             if isinstance(child, Message):
                 yield from _fields(child, f"{name}.")

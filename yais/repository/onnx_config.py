@@ -8,6 +8,7 @@ from typing import Any
 from yais.engines.onnx_options import OnnxOptions, OnnxProvider
 from yais.errors import InvalidArgument
 from yais.protocol.model_config_pb2 import ModelConfig
+from yais.repository.limits import MAX_THREADS
 from yais.repository.slo_config import OWN_PREFIX
 
 __all__ = ["ONNX_PARAMETERS", "onnx_options"]
@@ -72,25 +73,26 @@ def onnx_options(config: ModelConfig, gpu: int | None = None) -> OnnxOptions:
         raise InvalidArgument(f"got optimization.graph.level {level} for '{config.name}', expected -2 to 2")
     texts = {key: parameter.string_value for key, parameter in config.parameters.items()}
     return OnnxOptions(
-        intra_op_threads=_number(config, "intra_op_thread_count"),
-        inter_op_threads=_number(config, "inter_op_thread_count"),
-        parallel=bool(_number(config, "execution_mode")),
+        intra_op_threads=_number(config, "intra_op_thread_count", 0, MAX_THREADS),
+        inter_op_threads=_number(config, "inter_op_thread_count", 0, MAX_THREADS),
+        parallel=bool(_number(config, "execution_mode", 0, 1)),
         graph_level=_GRAPH_LEVELS[level],
         providers=_providers(config, gpu),
-        memory_arena=bool(_number(config, "enable_mem_arena", 1)),
-        memory_pattern=bool(_number(config, "enable_mem_pattern", 1)),
+        memory_arena=bool(_number(config, "enable_mem_arena", 1, 1)),
+        memory_pattern=bool(_number(config, "enable_mem_pattern", 1, 1)),
         shrink_arenas=texts.get(_SHRINK, ""),
         entries={key: text for key, text in texts.items() if key.startswith("session.")},
     )
 
 
-def _number(config: ModelConfig, key: str, default: int = 0) -> int:
+def _number(config: ModelConfig, key: str, default: int, most: int) -> int:
     if key not in config.parameters:
         return default
     text = config.parameters[key].string_value
-    if not text.isdecimal():
+    # The length first: there is one from which on int refuses text.
+    if not text.isdecimal() or len(text) > 10 or int(text) > most:
         raise InvalidArgument(
-            f"got '{text}' for parameter '{key}' of '{config.name}', expected a number from 0"
+            f"got '{text}' for parameter '{key}' of '{config.name}', expected a number from 0 to {most}"
         )
     return int(text)
 

@@ -78,8 +78,12 @@ class _Override:
 
     def _merge(self, message: Message, field: Any) -> None:
         """Put the value in the place of a whole field."""
-        is_text = field.cpp_type in _TEXTS and not field.is_repeated
-        value = self._value if is_text else self._json()
+        if field.cpp_type in _TEXTS and not field.is_repeated:
+            value = self._value
+        elif field.message_type is not None and (_is_map(field) or not field.is_repeated):
+            value = self._object()
+        else:
+            value = self._json()
         message.ClearField(field.name)
         self._parse(lambda: json_format.ParseDict({field.name: value}, message))
 
@@ -87,7 +91,7 @@ class _Override:
         value = field.message_type.fields_by_name["value"]
         entries = getattr(message, field.name)
         if value.message_type is None:
-            entries[rest] = self._value
+            self._parse(lambda: entries.update({rest: self._value}))
             return
         # Keys may hold dots, so the last part that names a field of the entry ends the key.
         parts, known = rest.split("."), value.message_type.fields_by_name
@@ -96,18 +100,18 @@ class _Override:
         if not child and len(known) == 1:
             child = next(iter(known))
         is_number = field.message_type.fields_by_name["key"].cpp_type != FieldDescriptor.CPPTYPE_STRING
-        if is_number and not key.isdecimal():
+        if is_number and not _is_number(key):
             raise InvalidArgument(f"{self._what}: got the key '{key}' of '{field.name}', expected a number")
-        entry = entries[int(key) if is_number else key]
+        entry = self._parse(lambda: entries[int(key) if is_number else key])
         if child:
             self.apply(entry, child)
         else:
-            self._parse(lambda: json_format.ParseDict(self._json(), entry))
+            self._parse(lambda: json_format.ParseDict(self._object(), entry))
 
     def _set_element(self, message: Message, field: Any, rest: str) -> None:
         index, _, child = rest.partition(".")
         elements = getattr(message, field.name)
-        if not index.isdecimal() or int(index) > len(elements):
+        if not _is_number(index) or int(index) > len(elements):
             raise InvalidArgument(
                 f"{self._what}: got '{index}' as the place in '{field.name}', expected 0 to {len(elements)}"
             )
@@ -118,7 +122,7 @@ class _Override:
         if child:
             self.apply(element, child)
         else:
-            self._parse(lambda: json_format.ParseDict(self._json(), element))
+            self._parse(lambda: json_format.ParseDict(self._object(), element))
 
     def _set_value(self, message: Message, field: Any, index: int, child: str) -> None:
         if child:
@@ -134,14 +138,24 @@ class _Override:
     def _json(self) -> Any:
         try:
             return json.loads(self._value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return self._value  # protobuf says what it expected
 
-    def _parse(self, parse: Callable[[], object]) -> None:
+    def _object(self) -> dict[str, Any]:
+        value = self._json()
+        if not isinstance(value, dict):  # protobuf takes an empty list or text, too
+            raise InvalidArgument(f"{self._what}: expected a JSON object, such as {{}}")
+        return value
+
+    def _parse(self, parse: Callable[[], Any]) -> Any:
         try:
-            parse()
-        except (json_format.ParseError, TypeError, AttributeError) as error:
+            return parse()
+        except (json_format.ParseError, TypeError, AttributeError, ValueError) as error:
             raise InvalidArgument(f"{self._what}: {str(error).splitlines()[0]}") from None
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 20  # as many digits as a number of 64 bits has
 
 
 def _is_map(field: Any) -> bool:

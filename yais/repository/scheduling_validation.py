@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from yais.errors import InvalidArgument
 from yais.protocol.model_config_pb2 import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
+from yais.repository.sequence_validation import check_sequences
 from yais.repository.slo_config import check_slo
 
 __all__ = ["check_scheduling"]
@@ -16,6 +17,8 @@ def check_scheduling(config: ModelConfig) -> None:
         _check_levels(config)
         if config.dynamic_batching.preserve_ordering:
             _check_order(config)
+    if config.HasField("sequence_batching"):
+        check_sequences(config)
     if config.HasField("ensemble_scheduling"):
         _check_ensemble(config)
     elif config.platform == "ensemble":
@@ -122,9 +125,7 @@ def _check_cache(config: ModelConfig) -> None:
     if not config.response_cache.enable:
         return
     what = None
-    if config.HasField("ensemble_scheduling"):
-        what = "with ensemble scheduling, only the models of its steps"
-    elif config.HasField("sequence_batching"):
+    if config.HasField("sequence_batching"):
         what = "with sequence batching scheduler"
     elif config.model_transaction_policy.decoupled:
         what = "with 'decoupled' transaction policy"

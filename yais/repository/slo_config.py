@@ -7,13 +7,14 @@ Triton has no field for them, so they are parameters, which Triton leaves to the
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 from yais.errors import InvalidArgument
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.scheduling.slo import SloPolicy
 from yais.protocol.model_config_pb2 import ModelConfig
+from yais.repository.limits import MAX_BYTES, byte_size
+from yais.repository.tensors import DATATYPES, says_shapes
 
 __all__ = ["OWN_PREFIX", "SLO_KEYS", "check_slo", "slo_policy"]
 
@@ -24,7 +25,11 @@ _LATENCY = "yais.slo_batching.latency_ms"
 _PERCENTILE = "yais.slo_batching.percentile"
 _DELAY = "yais.slo_batching.max_delay_ms"
 
-SLO_KEYS = (_LATENCY, _PERCENTILE, _DELAY)
+_HOUR = 3_600_000  # ms
+
+_RANGES = {_LATENCY: (0.1, _HOUR), _PERCENTILE: (1, 100), _DELAY: (0, _HOUR)}
+
+SLO_KEYS = tuple(_RANGES)
 """The parameters of a latency objective."""
 
 
@@ -51,19 +56,34 @@ def check_slo(config: ModelConfig) -> None:
             f"model '{config.name}' is configured with '{_LATENCY}', expected dynamic_batching and no other "
             "scheduler"
         )
+    if not config.max_batch_size and says_shapes(config):
+        raise InvalidArgument(
+            f"model '{config.name}' is configured with '{_LATENCY}' and max_batch_size 0, expected a model with "
+            "batches"
+        )
     for descriptor, _ in config.dynamic_batching.ListFields():
         if descriptor.name not in {"preferred_batch_size", "max_queue_delay_microseconds"}:
             raise InvalidArgument(
                 f"model '{config.name}' is configured with '{_LATENCY}', for which "
                 f"'dynamic_batching.{descriptor.name}' means nothing: expected one of the two"
             )
-    _number(config, _LATENCY, 0.0, math.inf)
-    _number(config, _PERCENTILE, 1.0, 100.0)
-    _number(config, _DELAY, 0.0, math.inf)
+    for key in own:
+        _number(config, key)
+    _check_size(config)
+
+
+def _check_size(config: ModelConfig) -> None:
+    """Check the inputs of the largest batch, which is measured when the model is loaded."""
+    item = sum(byte_size(DATATYPES[tensor.data_type], tensor.dims) for tensor in config.input)
+    if item * config.max_batch_size > MAX_BYTES:
+        raise InvalidArgument(
+            f"model '{config.name}' is configured with '{_LATENCY}', and its largest batch, which is to be "
+            f"measured, has {item * config.max_batch_size} bytes of inputs, expected at most {MAX_BYTES}"
+        )
 
 
 def slo_policy(config: ModelConfig, batching: BatchingPolicy | None, instances: int) -> SloPolicy | None:
-    """Return the objective of a completed configuration; None if it has none.
+    """Return the objective of a checked and completed configuration; None if it has none.
 
     Parameters
     ----------
@@ -77,7 +97,7 @@ def slo_policy(config: ModelConfig, batching: BatchingPolicy | None, instances: 
     InvalidArgument
         There is an objective, and requests are not batched.
     """
-    latency = _number(config, _LATENCY, 0.0, math.inf)
+    latency = _number(config, _LATENCY)
     if latency is None:
         return None
     if batching is None:
@@ -85,16 +105,17 @@ def slo_policy(config: ModelConfig, batching: BatchingPolicy | None, instances: 
             f"model '{config.name}' is configured with '{_LATENCY}' but not with dynamic_batching, "
             "expected both"
         )
-    policy = SloPolicy(batching, max(1, round(latency * 1e6)), instances=instances)
-    percentile, delay = _number(config, _PERCENTILE, 1.0, 100.0), _number(config, _DELAY, 0.0, math.inf)
-    if percentile is not None:
-        policy = dataclasses.replace(policy, percentile=percentile)
-    if delay is not None:
-        policy = dataclasses.replace(policy, max_delay=round(delay * 1e6))
-    return policy
+    percentile, delay = _number(config, _PERCENTILE), _number(config, _DELAY)
+    return SloPolicy(
+        batching,
+        round(latency * 1e6),
+        instances=instances,
+        max_delay=round((delay or 0.0) * 1e6),
+        **({} if percentile is None else {"percentile": percentile}),
+    )
 
 
-def _number(config: ModelConfig, key: str, least: float, most: float) -> float | None:
+def _number(config: ModelConfig, key: str) -> float | None:
     if key not in config.parameters:
         return None
     text = config.parameters[key].string_value
@@ -102,9 +123,10 @@ def _number(config: ModelConfig, key: str, least: float, most: float) -> float |
         number = float(text)
     except ValueError:
         number = math.nan
-    above = key == _LATENCY  # 0 ms is no objective
-    if math.isinf(number) or not least <= number <= most or (above and number == least):
-        expected = f"a number from {least:g} to {most:g}" if most < math.inf else "milliseconds "
-        expected += "" if most < math.inf else ("above 0" if above else "from 0")
-        raise InvalidArgument(f"got '{text}' for parameter '{key}' of '{config.name}', expected {expected}")
+    least, most = _RANGES[key]
+    if not least <= number <= most:
+        unit = "a number" if key == _PERCENTILE else "milliseconds"
+        raise InvalidArgument(
+            f"got '{text}' for parameter '{key}' of '{config.name}', expected {unit} from {least} to {most}"
+        )
     return number

@@ -6,8 +6,9 @@ from typing import Any
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.protocol import model_config_pb2
+from yais.protocol.model_config_pb2 import ModelConfig
 
-__all__ = ["DATATYPES", "TYPES", "spec_of"]
+__all__ = ["DATATYPES", "TYPES", "says_shapes", "spec_of"]
 
 TYPES = {
     DataType(name.removeprefix("TYPE_")): number
@@ -23,3 +24,8 @@ DATATYPES = {number: datatype for datatype, number in TYPES.items()}
 def spec_of(tensor: Any) -> TensorSpec:
     """Return what a configuration says of an input or output, without a batch dimension."""
     return TensorSpec(tensor.name, DATATYPES[tensor.data_type], tuple(tensor.dims))
+
+
+def says_shapes(config: ModelConfig) -> bool:
+    """Return whether a configuration itself says if the model has batches; else the model says it."""
+    return bool(config.input or config.output or config.max_batch_size)

@@ -8,6 +8,9 @@ from yais.errors import InvalidArgument
 from yais.inference.reshape import check_reshape
 from yais.protocol.model_config_pb2 import ModelConfig, ModelInput, ModelInstanceGroup
 from yais.repository.fields import check_fields
+from yais.repository.instances import least_instances
+from yais.repository.limits import MAX_BYTES, MAX_INSTANCES, MAX_WORKERS, byte_size
+from yais.repository.names import repeated
 from yais.repository.platforms import check_backend
 from yais.repository.scheduling_validation import check_scheduling
 from yais.repository.tensors import DATATYPES
@@ -33,11 +36,12 @@ def check(config: ModelConfig) -> None:
     _check_versions(config)
     _check_groups(config)
     for tensors in (config.input, config.output):
-        names = [tensor.name for tensor in tensors]
         for tensor in tensors:
             _check_tensor(config, tensor)
-            if names.count(tensor.name) > 1:
-                raise InvalidArgument(f"model '{name}', tensor '{tensor.name}' is configured more than once")
+        twice = repeated(tensor.name for tensor in tensors)
+        if twice is not None:
+            raise InvalidArgument(f"model '{name}', tensor '{twice}' is configured more than once")
+    _check_item(config)
     check_scheduling(config)
 
 
@@ -66,9 +70,41 @@ def _check_groups(config: ModelConfig) -> None:
             raise InvalidArgument(f"{which} has kind {kind} but specifies one or more GPUs")
         if len(set(group.gpus)) < len(group.gpus) or any(gpu < 0 for gpu in group.gpus):
             raise InvalidArgument(f"{which} got gpus {list(group.gpus)}, expected different numbers from 0")
-        for resource in group.rate_limiter.resources:
-            if not resource.name:
-                raise InvalidArgument(f"{which} has a rate_limiter resource without a name")
+        _check_resources(which, group)
+    _check_instances(config)
+
+
+def _check_resources(which: str, group: ModelInstanceGroup) -> None:
+    names = [resource.name for resource in group.rate_limiter.resources]
+    if "" in names:
+        raise InvalidArgument(f"{which} has a rate_limiter resource without a name")
+    twice = repeated(names)
+    if twice is not None:
+        raise InvalidArgument(f"{which} has the rate_limiter resource '{twice}' more than once")
+
+
+def _check_instances(config: ModelConfig) -> None:
+    instances = least_instances(config)
+    in_workers = (
+        "worker_process" in config.parameters
+        and config.parameters["worker_process"].string_value.lower() == "true"
+    )
+    most = MAX_WORKERS if in_workers else MAX_INSTANCES
+    if instances > most:
+        raise InvalidArgument(
+            f"got {instances} instances{' in processes' if in_workers else ''} of '{config.name}' by "
+            f"'instance_group', expected at most {most}"
+        )
+
+
+def _check_item(config: ModelConfig) -> None:
+    """Check the inputs of one item: zeros of these shapes may be what the model is warmed up with."""
+    size = sum(byte_size(DATATYPES[tensor.data_type], tensor.dims) for tensor in config.input)
+    if size > MAX_BYTES:
+        raise InvalidArgument(
+            f"model '{config.name}' is configured with inputs of {size} bytes an item, expected at most "
+            f"{MAX_BYTES}, or dimensions of any size"
+        )
 
 
 def _check_tensor(config: ModelConfig, tensor: Any) -> None:

@@ -1,0 +1,264 @@
+"""Every scheduler at once with cancels, deadlines, failures and unloading: nothing is lost, wrong or kept."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from modelling import SOON, X, Y, dispatching, in_threads, request, rows
+
+from yais.core.clock import Deadline
+from yais.core.future import Future
+from yais.core.tensor import DataType, TensorSpec
+from yais.core.timer import Timer
+from yais.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable, YaisError
+from yais.inference.layout import Signature
+from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
+from yais.inference.rate_limiter import RateLimiter, RateNeeds
+from yais.inference.request import InferRequest, InferResponse, SequenceStep
+from yais.inference.response_cache import ResponseCache
+from yais.inference.scheduling.dynamic import BatchingPolicy
+from yais.inference.scheduling.queue_policy import QueuePolicy, TimeoutAction
+from yais.inference.scheduling.sequence import SequencePolicy, Strategy
+from yais.inference.scheduling.slo import SloPolicy
+from yais.inference.sequence_tensors import SequenceTensors, State
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
+from yais.testing import FakeEngine
+
+THREADS = 5
+REQUESTS = 100  # of each thread
+MAX_BATCH = 4
+
+MS = 1_000_000
+SIGNATURES = {name: Signature(name, (X,), (Y,), MAX_BATCH) for name in "AB"}
+STATE = State("in", "out", DataType.FP32, (2,), np.zeros(2, np.float32))
+TENSORS = SequenceTensors((), (STATE,))
+REJECT = QueuePolicy(default_timeout=3 * MS, allow_timeout_override=True, max_size=10)
+DELAY = QueuePolicy(timeout_action=TimeoutAction.DELAY, default_timeout=MS)
+
+ERRORS = (DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable)
+
+
+def sequences(strategy: Strategy, instances: int, **policy: Any) -> ModelOptions:
+    policy = {"max_idle": 20 * MS, **policy}
+    return ModelOptions(
+        instances=instances,
+        sequences=SequencePolicy(MAX_BATCH, instances, strategy, **policy),
+        sequence_tensors=TENSORS,
+    )
+
+
+def dynamic(instances: int, **policy: Any) -> ModelOptions:
+    return ModelOptions(BatchingPolicy(MAX_BATCH, **policy), instances)
+
+
+SCHEDULERS = {
+    "direct": ModelOptions(None, 2),
+    "dynamic": dynamic(3, max_delay=MS // 5, preferred=(3,)),
+    "priorities": dynamic(
+        2, priority_levels=2, default_priority=2, queue_policies={1: REJECT}, default_queue_policy=DELAY
+    ),
+    "ordered": dynamic(3, preserve_ordering=True),
+    "direct sequences": sequences(Strategy.DIRECT, 2, max_delay=MS, min_utilization=0.5),
+    "oldest sequences": sequences(Strategy.OLDEST, 3, max_delay=MS, candidates=3),
+    "slo": ModelOptions(slo=SloPolicy(BatchingPolicy(MAX_BATCH), objective=5 * MS, instances=2), instances=2),
+}
+
+
+@dataclass(eq=False)
+class Asked:
+    """A request, and what became of it."""
+
+    future: Future[InferResponse]
+    request: InferRequest
+    before: list[Asked] = field(default_factory=list)  # of its sequence
+
+    @property
+    def value(self) -> Any:
+        return np.frombuffer(self.request.data[0], np.float32).reshape(self.request.inputs[0].shape)
+
+    @property
+    def ran(self) -> bool:
+        """Whether it left a state, if a later request of its sequence was answered."""
+        return self.future.cancelled() or not isinstance(self.future.exception(0), YaisError)
+
+    def right(self) -> bool:
+        """Whether the answer is: y = 2 x, or x and all before it of the sequence."""
+        expected = sum([a.value for a in self.before if a.ran], self.value * (2 - bool(self.request.sequence)))
+        return bool((rows(self.future.result(0)) == expected).all())
+
+
+class Load:
+    """What one thread asks of a model, and the order in which that is answered."""
+
+    def __init__(self, model: Model, seed: int) -> None:
+        self.model, self.seed = model, seed
+        self.rng = random.Random(seed)
+        self.asked: list[Asked] = []
+        self.answered: list[str] = []
+        self.done: Counter[Future[InferResponse]] = Counter()
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1 + 1000 * seed)
+        self._sequence: list[Asked] = []
+        self._step: SequenceStep | None = None
+
+    def run(self) -> None:
+        if self.seed % 2:
+            with dispatching() as dispatcher:
+                for number in range(REQUESTS):
+                    self.ask(number)
+                    if self.rng.random() < 0.3:
+                        dispatcher.drain()
+                dispatcher.drain()
+            return
+        for number in range(REQUESTS):
+            self.ask(number)
+
+    def ask(self, number: int) -> None:
+        rng = self.rng
+        made = request(
+            float(rng.randint(-2, 300)),
+            1 if self.model.options.sequences else rng.randint(1, MAX_BATCH),
+            name=f"{self.seed}/{number:04}",
+            deadline=Deadline.after(rng.choice([*5 * [None], 0.0, 0.001])),
+        )
+        made.waits = rng.random() < 0.3
+        made.priority = rng.randint(0, 3)
+        made.timeout = rng.choice([0, 0, MS])
+        if self.model.options.sequences:
+            made.sequence = self.step()
+        asked = Asked(self.model.submit(made), made, list(self._sequence))
+        self.asked.append(asked)
+        if made.sequence is not None:
+            self._sequence.append(asked)
+        asked.future.add_done_callback(lambda future: self.note(made.id, future))
+        if rng.random() < 0.05:
+            asked.future.cancel()
+        elif rng.random() < 0.3 and not self.seed % 2:
+            asked.future.wait(SOON if rng.random() < 0.5 else 0.0005)
+
+    def step(self) -> SequenceStep:
+        """The next of a sequence, or the first of another, which begins anew, or goes on, sometimes."""
+        last, chance = self._step, self.rng.random()
+        start = last is None or last.end or chance < 0.05
+        if start:
+            self._sequence = []
+        again = last is not None and not last.end and chance < 0.02
+        key = last.id if last is not None and (again or not start) else next(self._ids)
+        self._step = SequenceStep(key, start=start, end=chance > 0.8)
+        return self._step
+
+    def note(self, name: str, future: Future[InferResponse]) -> None:
+        with self._lock:
+            self.done[future] += 1
+            if not future.cancelled() and future.exception(0) is None:
+                self.answered.append(name)
+
+
+def engine_of(options: ModelOptions, seed: int) -> FakeEngine:
+    """Return an engine that fails for -2, and for nothing at all now and then."""
+    rng = random.Random(seed)
+
+    def luck(x: Any) -> None:
+        if (x == -2).any() or rng.random() < 0.02:
+            raise ValueError("bad luck")
+
+    def stateless(x: Any) -> list[Any]:
+        luck(x)
+        return [x * 2]
+
+    def stateful(x: Any, state: Any) -> list[Any]:
+        luck(x)
+        return [x + state, x + state]
+
+    if options.sequences is None:
+        return FakeEngine([X], [Y], stateless)
+    spec_in, spec_out = (TensorSpec(name, DataType.FP32, (2,)) for name in ("in", "out"))
+    return FakeEngine([X, spec_in], [Y, spec_out], stateful)
+
+
+def check(loads: list[Load], model: Model, cached: bool) -> None:
+    outcomes: Counter[str] = Counter()
+    for load in loads:
+        for asked in load.asked:
+            assert asked.future.wait(SOON), f"{asked.request} was left incomplete"
+        for asked in load.asked:
+            if asked.future.cancelled():
+                outcomes["cancelled"] += 1
+            elif (error := asked.future.exception(0)) is not None:
+                assert isinstance(error, ERRORS), error
+                outcomes["failed"] += 1
+            else:
+                assert asked.right(), asked.request
+                outcomes["answered"] += 1
+        if model.options.batching and model.options.batching.preserve_ordering:
+            assert load.answered == sorted(load.answered)
+    counts = model.counts()
+    assert counts.success.count == counts.queue.count == outcomes["answered"]
+    assert counts.fail.count == outcomes["failed"]
+    assert (counts.cache_hit.count > 0) <= cached
+    for duration in (counts.compute_input, counts.compute_infer, counts.compute_output):
+        assert duration.count == outcomes["answered"] - counts.cache_hit.count
+    assert sum(counts.closed.values()) == counts.executions
+    assert model.pending == 0 and outcomes["answered"]
+
+
+@pytest.mark.parametrize("shared", ["alone", "limited and cached"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_two_models_under_stress(scheduler: str, shared: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", "yais.inference")
+    seed = list(SCHEDULERS).index(scheduler)
+    options, limited = SCHEDULERS[scheduler], shared != "alone"
+    lanes = Lanes("stress", threads={"execute": 2} if limited else {"pre": 1, "execute": 1, "post": 1}, count=2)
+    tokens, timer, limiter = Tokens(2 if limited else 1), Timer("stress-timer"), RateLimiter({"r": 2})
+    cached = limited and options.sequences is None
+    if limited:
+        needs = tuple(RateNeeds({"r": 1 + number % 2}, number) for number in range(options.instances))
+        options = replace(options, cache=cached, rate=needs)
+    cache = ResponseCache(20_000)
+    models = [
+        Model(
+            SIGNATURES[name],
+            "1",
+            engine_of(options, seed + number),
+            options,
+            lanes=lanes,
+            tokens=tokens,
+            timer=timer,
+            cache=cache,
+            limiter=limiter,
+        )
+        for number, name in enumerate("AB")
+    ]
+    for model in models:
+        model.warm_up()
+    loads = [Load(models[index % 2], index) for index in range(2 * THREADS)]
+    early = threading.Semaphore(0)  # the second model is closed while it has work
+
+    def work(index: int) -> None:
+        if index == len(loads):
+            assert early.acquire(timeout=SOON)
+            models[1].close(random.Random(seed).choice([0.0, 0.001, SOON]))
+        else:
+            loads[index].run()
+            early.release()
+
+    in_threads(len(loads) + 1, work)
+    for number, model in enumerate(models):
+        assert model.close(SOON)
+        check(loads[number::2], model, cached)
+    assert timer.close(SOON) and lanes.close(SOON)
+    for load in loads:
+        assert load.done == Counter({asked.future: 1 for asked in load.asked})
+    assert lanes.pool.statistics().lent == 0
+    assert tokens.pool.statistics().available == tokens.size
+    assert "0 instances" in repr(limiter) and "0 waiting" in repr(limiter)
+    assert not limiter._queue.used.total()
