@@ -19,7 +19,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.resources_cases import Case, Goal, Work
-from yais.engines.onnx import OnnxOptions
+from yais.engines.onnx import OnnxOptions, session_options
 from yais.infer_runner import InferFuture
 from yais.inference.infer_runner import InferRunner
 from yais.inference.manager import InferenceManager
@@ -40,7 +40,7 @@ Feed = dict[str, np.ndarray]
 
 def _session(model: bytes) -> ort.InferenceSession:
     """Return a session as the engine makes it."""
-    return ort.InferenceSession(model, _OPTIONS.session_options(), providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model, session_options(_OPTIONS), providers=["CPUExecutionProvider"])
 
 
 def _chain(length: int) -> bytes:

@@ -497,15 +497,26 @@ ONNX_REFUSALS = [
     ),
     (
         parameter("intra_op_thread_count", "-1"),
-        "got '-1' for parameter 'intra_op_thread_count' of 'm', expected a number from 0",
+        "got '-1' for parameter 'intra_op_thread_count' of 'm', expected a number from 0 to 1024",
     ),
     (
         parameter("intra_op_thread_count", "two"),
-        "got 'two' for parameter 'intra_op_thread_count' of 'm', expected a number from 0",
+        "got 'two' for parameter 'intra_op_thread_count' of 'm', expected a number from 0 to 1024",
+    ),
+    *(
+        (
+            parameter("inter_op_thread_count", value),
+            f"got '{value}' for parameter 'inter_op_thread_count' of 'm', expected a number from 0 to 1024",
+        )
+        for value in ("1025", "9" * 5000)
+    ),
+    (
+        parameter("enable_mem_arena", 2),
+        "got '2' for parameter 'enable_mem_arena' of 'm', expected a number from 0 to 1",
     ),
     (
         "parameters { key: 'execution_mode' value {} }",
-        "got '' for parameter 'execution_mode' of 'm', expected a number from 0",
+        "got '' for parameter 'execution_mode' of 'm', expected a number from 0 to 1",
     ),
     (
         "optimization { graph { level: 3 } }",

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.engines.onnx import OnnxEngine
-from yais.engines.python_pipeline import PythonPipeline
+from yais.engines.python_pipeline import DEFAULT_PIPELINES, PythonPipeline
 from yais.errors import InvalidArgument
 from yais.protocol.model_config_pb2 import ModelConfig
 from yais.repository.backends import backend_of
@@ -182,6 +182,18 @@ def test_controls_and_states_are_the_engines_own(tmp_path):
     assert inputs[1].shape == (-1, 1) and inputs[3].shape == (-1, 3)
 
 
+def test_preferred_sizes_of_sequences_may_wait_for_the_model(tmp_path):
+    """Whether they are possible is known when the model has said whether it has batches."""
+    text = "sequence_batching {{ oldest {{ preferred_batch_size: {} }} }}"
+    config = read(tmp_path, text.format(3))
+    complete(config, BATCHING)
+    assert options(config).sequences.preferred == (3,)
+    for size, engine in ((5, BATCHING), (1, Engine(specs(X=(4,)), specs(Y=(2,))))):
+        config = read(tmp_path, text.format(size))
+        assert "preferred batch size must be <= max batch size for m" in refusal(complete, config, engine)
+    assert "must be <= max batch size" in refusal(read, tmp_path, text.format(3) + "max_batch_size: 2")
+
+
 def test_controls_and_states_are_checked_against_the_engine(tmp_path):
     config = read(tmp_path, SEQUENCES.replace("fp32_false_true", "int32_false_true"))
     assert "tensor 'START': the model expects FP32[-1,1], but the configuration says INT32[-1,1]" in refusal(
@@ -336,10 +348,14 @@ PIPELINE = "async def pipeline(inputs, models): return {}"
 
 def test_a_pipeline_is_loaded_and_completed_as_a_model(tmp_path):
     write_python(tmp_path, PIPELINE)
-    config, engine = load(tmp_path, FULL)
+    config, engine = load(tmp_path, FULL + "response_cache { enable: true }")
     complete(config, engine)
     assert type(engine) is PythonPipeline
-    assert (config.backend, options(config).instances) == ("python", 1)
+    assert options(config).cache
+    assert (config.backend, options(config).instances) == ("python", DEFAULT_PIPELINES)
+    config, engine = load(tmp_path, FULL + "instance_group { count: 3 }")
+    complete(config, engine)
+    assert options(config).instances == 3
     engine.close()
 
 
@@ -348,7 +364,6 @@ def test_a_pipeline_is_loaded_and_completed_as_a_model(tmp_path):
     [
         ("dynamic_batching { }", "dynamic_batching"),
         ("sequence_batching { }", "sequence_batching"),
-        ("response_cache { enable: true }", "response_cache"),
         ("model_warmup { }", "model_warmup"),
         ("instance_group { rate_limiter { } }", "instance_group.rate_limiter"),
         (

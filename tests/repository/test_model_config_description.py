@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.inference.layout import Signature
+from yais.inference.model import Model
 from yais.inference.model_options import ModelOptions
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.scheduling.queue_policy import QueuePolicy, TimeoutAction
@@ -17,13 +16,15 @@ from yais.repository.description import described
 X = (TensorSpec("x", DataType.FP32, (-1, 4)),)
 
 
-@dataclass
-class Model:
+class Described(Model):
     """What is described of a model."""
 
-    signature: Signature
-    options: ModelOptions
-    decoupled: bool = False
+    decoupled = False
+
+    def __init__(self, signature, options, *, decoupled=False):
+        self.signature = signature
+        self.options = options
+        self.decoupled = decoupled
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ class Model:
     ],
 )
 def test_what_is_described_means_the_same(batching):
-    model = Model(Signature("m", X, X, 8), ModelOptions(batching, instances=3))
+    model = Described(Signature("m", X, X, 8), ModelOptions(batching, instances=3))
     config = described(model)
     config.backend = "python"  # that of the description is nobody's
     config = parse_config(config, "m")
@@ -52,5 +53,5 @@ def test_what_is_described_means_the_same(batching):
 
 
 def test_a_decoupled_model_says_so():
-    model = Model(Signature("m", X, X, 0), ModelOptions(), decoupled=True)
+    model = Described(Signature("m", X, X, 0), ModelOptions(), decoupled=True)
     assert described(model).model_transaction_policy.decoupled

@@ -54,7 +54,7 @@ def refusal(function, *arguments):
         ("", ONNX, TWO_GPUS, [0, 1]),
         ("instance_group { count: 2 }", ONNX, TWO_GPUS, [0, 0, 1, 1]),
         ("instance_group { count: 2 gpus: 1 }", ONNX, TWO_GPUS, [1, 1]),
-        ("instance_group { gpus: 2 }", ONNX, TWO_GPUS, [None, None]),
+        ("instance_group { gpus: 1 }", ONNX, TWO_GPUS, [1]),
         ("instance_group { kind: KIND_CPU }", ONNX, TWO_GPUS, [None, None]),
         ("instance_group { kind: KIND_MODEL }", ONNX, TWO_GPUS, [None]),
         ("instance_group { kind: KIND_MODEL count: 3 }", PYTHON, NO_GPU, [None] * 3),
@@ -95,6 +95,16 @@ def test_a_gpu_that_cannot_be_had(placement, devices, gpus, why):
     text = refusal(places, config(f"instance_group {{ kind: KIND_GPU {gpus} }}"), placement, devices)
     assert text.startswith("instance group m_0 of model m ")
     assert why in text
+
+
+def test_gpus_that_are_named_are_not_left_out():
+    for placement, devices, why in (
+        (ONNX, NO_GPU, "no GPUs are available"),
+        (ONNX, NO_CUDA, "lacks CUDAExecutionProvider"),
+        (ONNX, TWO_GPUS, "unsupported gpu id 2"),
+        (PYTHON, TWO_GPUS, "chooses its device itself"),
+    ):
+        assert why in refusal(places, config("instance_group { gpus: 2 }"), placement, devices)
 
 
 def test_this_machine_has_devices():
@@ -235,11 +245,75 @@ def test_warm_up(tmp_path):
     assert list(map(dataclasses.asdict, given)) == list(map(dataclasses.asdict, expected))
 
 
+def test_text_to_warm_up_with(tmp_path):
+    (tmp_path / "warmup").mkdir()
+    text = "model_warmup {{ inputs {{ key: 'A' value {{ data_type: TYPE_STRING dims: 2 {} }} }} }}"
+    text = text.format("input_data_file: 'x'")
+    (tmp_path / "warmup" / "x").write_bytes(b"\2\0\0\0ab\0\0\0\0")
+    (sample,) = options(config(text), tmp_path).warm_up
+    assert sample.inputs["A"].data.tolist() == [b"ab", b""]
+    (tmp_path / "warmup" / "x").write_bytes(b"\3\0\0\0ab")
+    assert refusal(options, config(text), tmp_path) == (
+        "warm-up sample '0' of model 'm', input 'A', file 'x': incomplete string data, expecting string of "
+        "length 3 but only 2 bytes available"
+    )
+
+
+def test_samples_may_name_what_a_sequence_has_of_its_own():
+    """Triton's samples do; here it comes with the sequence."""
+    value = "value { data_type: TYPE_FP32 dims: 1 zero_data: true }"
+    inputs = "".join(f"inputs {{ key: '{name}' {value} }}" for name in ("X", "start", "in", "out"))
+    text = f"""
+        sequence_batching {{
+          control_input {{ name: "start"
+            control {{ kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] }} }}
+          state {{ input_name: "in" output_name: "out" data_type: TYPE_FP32 dims: 1 }}
+        }}
+        model_warmup {{ {inputs} }}
+        instance_group {{ count: 1 }}
+    """
+    (sample,) = options(config(text)).warm_up
+    assert sorted(sample.inputs) == ["X", "out"]
+    text = text.replace(
+        "key: 'start' value { data_type: TYPE_FP32 dims: 1 zero_data: true", "key: 'start' value { dims: -1"
+    )
+    assert sorted(options(config(text)).warm_up[0].inputs) == ["X", "out"]
+
+
+def test_a_sample_has_a_largest_size(tmp_path):
+    """It is refused before anything of that size is made."""
+    text = "model_warmup {{ {} inputs {{ key: 'A' value {{ data_type: TYPE_{} dims: [ {} ] {}: true }} }} }}"
+    for given, size in (
+        (("batch_size: 4294967295", "FP32", 1, "zero_data"), 17_179_869_180),
+        (("", "INT8", 2**30 + 1, "random_data"), 2**30 + 1),
+        (("batch_size: 2", "INT8", "65536, 65536", "zero_data"), 2**33),
+        (("", "STRING", 2**27 + 1, "zero_data"), 2**30 + 8),
+    ):
+        assert refusal(options, config(text.format(*given))) == (
+            f"warm-up sample '0' of model 'm' has {size} bytes of inputs, expected at most {2**30}"
+        )
+    assert options(config(text.format("", "STRING", 2**27, "random_data"))).warm_up
+    assert refusal(options, config("model_warmup { name: 'w' count: 1001 }")) == (
+        "warm-up sample 'w' of model 'm' got count 1001, expected at most 1000"
+    )
+    (tmp_path / "warmup").mkdir()
+    with (tmp_path / "warmup" / "large").open("wb") as file:
+        file.truncate(2**30 + 1)
+    text = "model_warmup { inputs { key: 'A' value { data_type: TYPE_INT8 input_data_file: 'large' } } }"
+    assert refusal(options, config(text), tmp_path) == (
+        "warm-up sample '0' of model 'm', input 'A': got the file 'large' of 1073741825 bytes, expected at "
+        "most 1073741824"
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
         ("zero_data: true", "must specify 'data_type'"),
-        ("data_type: TYPE_FP32 dims: -1 zero_data: true", "got dims [-1], expected sizes from 0"),
+        (
+            "data_type: TYPE_FP32 dims: -1 zero_data: true",
+            "warmup setting expects all variable-size dimensions are specified for input 'A', got dims [-1]",
+        ),
         ("data_type: TYPE_FP32 dims: 1", "must specify 'zero_data', 'random_data' or 'input_data_file'"),
         (
             "data_type: TYPE_FP32 zero_data: false",
@@ -257,7 +331,8 @@ def test_a_warm_up_sample_that_cannot_be_made(tmp_path, given, why):
     (tmp_path / "x").write_bytes(b"1234")
     text = f"model_warmup {{ name: 'w' inputs {{ key: 'A' value {{ {given} }} }} }}"
     message = refusal(options, config(text), tmp_path)
-    assert message.startswith("warm-up sample 'w' of model 'm', input 'A'")
+    assert message.startswith("warm-up sample 'w' of model 'm'")
+    assert "input 'A'" in message
     assert why in message
 
 

@@ -108,6 +108,13 @@ def test_the_last_one_wins(tmp_path):
     assert read_config(path, "m", ["max_batch_size=8", "max_batch_size=2"]).max_batch_size == 2
 
 
+def test_the_name_stays():
+    for given in ("name=other", "name="):
+        with pytest.raises(InvalidArgument, match="unexpected directory name 'm' for model"):
+            parse_config("", "m", [given])
+    assert parse_config("", "m", ["name=m"]).name == "m"
+
+
 def test_the_result_is_checked():
     with pytest.raises(InvalidArgument, match="must be non-negative value"):
         parse_config("", "m", ["max_batch_size=-1"])
@@ -135,6 +142,21 @@ def test_the_result_is_checked():
         ("dynamic_batching=3", "override dynamic_batching=3 of model 'm': "),
         ("dynamic_batching.preserve_ordering=maybe", "Failed to parse preserve_ordering field"),
         ("dynamic_batching.priority_queue_policy.x.max_queue_size=1", "got the key 'x'"),
+        (f"dynamic_batching.priority_queue_policy.{'9' * 30}.max_queue_size=1", f"got the key '{'9' * 30}'"),
+        (f"dynamic_batching.priority_queue_policy.{2**64}.max_queue_size=1", "alue out of range: "),
+        (f"instance_group.{'9' * 5000}.count=1", "as the place in 'instance_group', expected 0 to 1"),
+        ("max_batch_size=" + "9" * 5000, "Failed to parse max_batch_size field"),
+        ("dynamic_batching=" + "[" * 100_000, "expected a JSON object, such as {}"),
+        ("input.0.dims=" + "[" * 100_000, "of model 'm': "),
+        *(
+            (f"{path}={value}", "expected a JSON object, such as {}")
+            for path in ("dynamic_batching", "parameters", "instance_group.0")
+            for value in ("[]", '""', "", "null")
+        ),
+        ("dynamic_batching.priority_queue_policy.1=[]", "expected a JSON object, such as {}"),
+        ("metric_tags.\udcff=x", "can't encode character"),
+        ("metric_tags.x=\udcff", "can't encode character"),
+        ("default_model_filename=\udcff", "Unpaired surrogate"),
         ("instance_group.0=3", "override instance_group.0=3 of model 'm': "),
     ],
 )

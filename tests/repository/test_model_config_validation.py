@@ -22,6 +22,8 @@ STEP = (
 SLO = "parameters {{ key: 'yais.slo_batching.{}' value {{ string_value: '{}' }} }}"
 LATENCY = SLO.format("latency_ms", "10")
 
+WORKERS = "parameters { key: 'worker_process' value { string_value: 'true' } }"
+
 VALID = [
     BATCHING.format("priority_levels: 2 default_priority_level: 2"),
     BATCHING.format("preserve_ordering: true default_queue_policy { timeout_action: DELAY }"),
@@ -36,7 +38,14 @@ VALID = [
     ENSEMBLE.format("platform: 'ensemble'", STEP),
     ENSEMBLE.format("", STEP + "max_inflight_requests: 3"),
     "response_cache { enable: true }",
+    ENSEMBLE.format("response_cache { enable: true }", STEP),
     LATENCY,
+    LATENCY + TENSOR.format("dims: 1024") + BATCHING.format("").replace("8", "262144"),
+    "instance_group { count: 1024 }",
+    WORKERS + "instance_group { count: 256 }",
+    WORKERS.replace("true", "false") + "instance_group { count: 257 }",
+    TENSOR.format("dims: [ 268435456 ]"),
+    TENSOR.format("dims: [ -1, 268435456, -1 ]"),
     LATENCY + BATCHING.format("max_queue_delay_microseconds: 10 preferred_batch_size: 4"),
     LATENCY + SLO.format("percentile", "99.9") + SLO.format("max_delay_ms", "0"),
 ]
@@ -121,6 +130,92 @@ INVALID = [
         "instance group m_0 of model m has a rate_limiter resource without a name",
     ),
     (
+        (
+            "instance_group { name: 'g' rate_limiter { resources [ { name: 'R' count: 1 }, "
+            "{ name: 'R' count: 2 global: true } ] } }"
+        ),
+        "instance group g of model m has the rate_limiter resource 'R' more than once",
+    ),
+    *(
+        (text, f"got {count} instances of 'm' by 'instance_group', expected at most 1024")
+        for text, count in (
+            ("instance_group { count: 1025 }", 1025),
+            ("instance_group { count: 2147483647 }", 2147483647),
+            ("instance_group [ { count: 1000 }, { count: 25 } ]", 1025),
+            ("instance_group { count: 600 gpus: [ 0, 1 ] }", 1200),
+        )
+    ),
+    (
+        WORKERS + "instance_group [ { count: 256 }, { } ]",
+        "got 257 instances in processes of 'm' by 'instance_group', expected at most 256",
+    ),
+    *(
+        (
+            (
+                "input [ { name: 'A' data_type: TYPE_INT8 dims: 1 }, "
+                f"{{ name: 'X' data_type: TYPE_{kind} dims: [ {dims} ] }} ]"
+            ),
+            (
+                f"model 'm' is configured with inputs of {size} bytes an item, expected at most {2**30}, or "
+                "dimensions of any size"
+            ),
+        )
+        for kind, dims, size in (
+            ("INT8", 2**30, 2**30 + 1),
+            ("STRING", 2**27, 2**30 + 1),
+            ("FP64", "9223372036854775807, 3, -1", 24 * (2**63 - 1) + 1),
+        )
+    ),
+    *(
+        (text, f"got {number} for '{field}' of model 'm', expected one of {names}")
+        for text, number, field, names in (
+            (
+                "instance_group { kind: 99 }",
+                99,
+                "instance_group.kind",
+                "KIND_AUTO, KIND_GPU, KIND_CPU, KIND_MODEL",
+            ),
+            (
+                BATCHING.format("default_queue_policy { timeout_action: -1 }"),
+                -1,
+                "dynamic_batching.default_queue_policy.timeout_action",
+                "REJECT, DELAY",
+            ),
+            (
+                BATCHING.format("priority_queue_policy { key: 1 value { timeout_action: 2 } }"),
+                2,
+                "dynamic_batching.priority_queue_policy.timeout_action",
+                "REJECT, DELAY",
+            ),
+        )
+    ),
+    *(
+        (text, f"got a NUL in '{field}' of model 'm', expected text without")
+        for text, field in (
+            ("default_model_filename: 'a\\000b'", "default_model_filename"),
+            ("metric_tags { key: 'a\\000b' value: 'x' }", "metric_tags"),
+            ("metric_tags { key: 'x' value: '\\000' }", "metric_tags"),
+            ("parameters { key: 'x' value { string_value: '\\000' } }", "parameters.string_value"),
+        )
+    ),
+    *(
+        (
+            LATENCY + text,
+            (
+                "model 'm' is configured with 'yais.slo_batching.latency_ms' and max_batch_size 0, expected "
+                "a model with batches"
+            ),
+        )
+        for text in (TENSOR.format("dims: 1"), "output { name: 'Y' data_type: TYPE_FP32 dims: 1 }")
+    ),
+    (
+        LATENCY + TENSOR.format("dims: 1024") + BATCHING.format("").replace("8", "2147483647"),
+        (
+            "model 'm' is configured with 'yais.slo_batching.latency_ms', and its largest batch, which is to "
+            f"be measured, has {4096 * (2**31 - 1)} bytes of inputs, expected at most {2**30}"
+        ),
+    ),
+    (
         "response_cache { enable: true } sequence_batching { }",
         (
             "Response Cache does not currently support model m with sequence batching scheduler. "
@@ -132,13 +227,6 @@ INVALID = [
         (
             "Response Cache does not currently support model m with 'decoupled' transaction policy. "
             "Please disable the response cache."
-        ),
-    ),
-    (
-        ENSEMBLE.format("response_cache { enable: true }", STEP),
-        (
-            "Response Cache does not currently support model m with ensemble scheduling, only the models of "
-            "its steps. Please disable the response cache."
         ),
     ),
     (
@@ -205,6 +293,13 @@ INVALID = [
             "other scheduler"
         ),
     ),
+    (
+        LATENCY + BATCHING.format("") + "model_transaction_policy { decoupled: true }",
+        (
+            "model 'm' is configured with 'yais.slo_batching.latency_ms' and is decoupled, expected one that "
+            "answers once"
+        ),
+    ),
     *(
         (
             LATENCY + BATCHING.format(text),
@@ -220,10 +315,10 @@ INVALID = [
             SLO.format("latency_ms", value),
             (
                 f"got '{value}' for parameter 'yais.slo_batching.latency_ms' of 'm', "
-                "expected milliseconds above 0"
+                "expected milliseconds from 0.1 to 3600000"
             ),
         )
-        for value in ("0", "-1", "inf", "nan", "10ms", "")
+        for value in ("0", "-1", "inf", "nan", "10ms", "", "1e-7", "0.0999", "3600001", "1e300")
     ),
     *(
         (
@@ -237,7 +332,10 @@ INVALID = [
     ),
     (
         LATENCY + SLO.format("max_delay_ms", "-1"),
-        "got '-1' for parameter 'yais.slo_batching.max_delay_ms' of 'm', expected milliseconds from 0",
+        (
+            "got '-1' for parameter 'yais.slo_batching.max_delay_ms' of 'm', expected milliseconds from 0 to "
+            "3600000"
+        ),
     ),
 ]
 
@@ -274,6 +372,12 @@ def test_json_as_a_request_to_load_brings_it():
         ("{", "got a 'config' for 'm' that is no model configuration: Failed to load JSON"),
         ('{"max_batch_sizes": 1}', 'has no field named "max_batch_sizes"'),
         ('{"max_batch_size": "many"}', "Failed to parse max_batch_size field"),
+        ("[]", "got a 'config' for 'm' that is no model configuration: expected a JSON object"),
+        ('""', "got a 'config' for 'm' that is no model configuration: expected a JSON object"),
+        (" []", "got a 'config' for 'm' that is no model configuration: expected a JSON object"),
+        ("null", "got a 'config' for 'm' that is no model configuration"),
+        ("[" * 100_000, "got a 'config' for 'm' that is no model configuration: Failed to load JSON"),
+        ('{"max_batch_size": ' + "9" * 5000 + "}", "Failed to load JSON"),
         ("[1]", "got a 'config' for 'm' that is no model configuration"),
         ("3", "got a 'config' for 'm' that is no model configuration"),
         ('{"max_batch_size": -1}', "'max_batch_size' must be non-negative value"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,8 +15,11 @@ from onnx_models import identity, write
 from repositories import READY, SOON, UNAVAILABLE, adder, ask, entry_of, states, write_adder
 from serving_models import eventually
 
+from yais.errors import NotFound, Unavailable
+from yais.repository.directory import find_models
 from yais.repository.poller import Poller
 from yais.repository.repository import ControlMode
+from yais.repository.roots import Roots
 from yais.repository.snapshot import changes, snapshot
 
 SNAPSHOTS = st.dictionaries(
@@ -42,7 +47,7 @@ def test_what_changes_between_two_snapshots(tried, found):
 def test_snapshots(tmp_path):
     directory = write(tmp_path, "a", b"one", "name: 'a'")
     first = snapshot([directory])
-    assert {os.path.relpath(path, directory) for path, _, _ in first} == {"1", "1/model.onnx", "config.pbtxt"}
+    assert {os.path.relpath(path, directory) for path, *_ in first} == {"1", "1/model.onnx", "config.pbtxt"}
     assert snapshot([directory]) == first
     (directory / ".hidden").write_text("x")
     (directory / "1" / "__pycache__").mkdir()
@@ -59,10 +64,77 @@ def test_snapshots(tmp_path):
     assert snapshot([tmp_path / "nowhere"]) == frozenset()
 
 
-def test_links_in_a_circle(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "again").symlink_to(tmp_path / "a")
-    assert snapshot([tmp_path / "a"]) == snapshot([tmp_path / "a"])
+def test_links_in_circles(tmp_path):
+    """Every directory is looked at once, by however many ways it can be reached."""
+    for name in "abcdefgh":
+        (tmp_path / name).mkdir()
+    for name in "abcdefgh":
+        for other in "abcdefgh":
+            (tmp_path / name / other).symlink_to(tmp_path / other)
+    first = snapshot([tmp_path / "a"])
+    assert len(first) == 64
+    assert snapshot([tmp_path / "a"]) == first
+    (tmp_path / "h" / "new").write_text("x")
+    assert snapshot([tmp_path / "a"]) != first
+
+
+def test_a_file_with_the_size_and_the_time_of_the_one_before(tmp_path):
+    """As copying with times leaves it, in the place or beside it."""
+    path = write(tmp_path, "a", b"one") / "1" / "model.onnx"
+    seen = [snapshot([tmp_path / "a"])]
+    status = path.stat()
+
+    def changed():
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        seen.append(snapshot([tmp_path / "a"]))
+        return seen[-1] not in seen[:-1]
+
+    def rewrite():
+        path.write_bytes(b"two")
+        return changed()
+
+    def replace():
+        (tmp_path / "new").write_bytes(b"six")
+        (tmp_path / "new").replace(path)
+        return changed()
+
+    eventually(rewrite)  # the clock of a file system ticks every few milliseconds
+    eventually(replace)
+
+
+def test_roots_that_are_not_mounted(tmp_path):
+    """A root that is empty all at once, and on another file system, is not believed."""
+    roots = [tmp_path / "first", tmp_path / "second"]
+    for root in roots:
+        write(root, root.name, b"one")
+    found = Roots(roots)
+    assert set(found.look()) == {"first", "second"}
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        if os.stat(elsewhere).st_dev == os.stat(tmp_path).st_dev:
+            pytest.skip("there is one file system only")
+        roots[1].rename(tmp_path / "aside")
+        roots[1].symlink_to(elsewhere)
+        with pytest.raises(Unavailable, match="second is empty and on another file system than before"):
+            found.look()
+        write(Path(elsewhere), "other", b"one")
+        assert set(found.look()) == {"first", "other"}  # it has moved
+        shutil.rmtree(Path(elsewhere) / "other")
+        assert set(found.look()) == {"first"}  # on purpose
+    roots[1].unlink()
+    with pytest.raises(NotFound):
+        found.look()
+
+
+def test_what_was_asked_for_and_never_came_is_forgotten(make_repository, tmp_path):
+    """A directory may go between being found and being read."""
+    write_adder(tmp_path, "a", 1)
+    repository = make_repository(tmp_path, control=ControlMode.POLL, poll_seconds=0.02)
+    repository._polled.look = lambda: find_models([tmp_path]) | {"gone": (tmp_path / "gone",)}
+    repository.load_all()
+    assert not repository.ready
+    del repository._polled.look
+    eventually(lambda: repository.ready)
+    assert states(repository) == {"a": [("1", READY)]}
 
 
 @pytest.fixture
@@ -139,6 +211,7 @@ def test_a_root_that_is_gone_for_a_moment_unloads_nothing(polling, tmp_path, cap
     root.rename(tmp_path / "elsewhere")
     eventually(lambda: "could not be polled" in caplog.text)
     assert ask(repository, "a") == 1
+    assert [entry.name for entry in repository.index().result(SOON)] == ["a"]
     (tmp_path / "elsewhere").rename(root)
     write(root, "b", identity("FP32"))
     eventually(lambda: "b" in states(repository))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
 
 from yais.core.tensor import DataType
 from yais.errors import InvalidArgument
 from yais.inference.scheduling.sequence import SequencePolicy, Strategy
 from yais.inference.sequence_tensors import Control, ControlKind, SequenceTensors
-from yais.protocol.model_config_pb2 import ModelConfig
-from yais.repository.sequence_config import sequence_options
+from yais.repository.config import parse_config
+from yais.repository.sequence_config import sequence_policy, sequence_tensors
 
 
 def options(
-    sequences: str, directory: Path = Path("/"), *, max_batch: int = 4, more: str = ""
+    sequences: str, directory: Path = Path("/"), *, max_batch: int = 4, instances: int = 1, more: str = ""
 ) -> tuple[SequencePolicy, SequenceTensors]:
     text = f"""
         name: "M"
@@ -27,7 +27,8 @@ def options(
         sequence_batching {{ {sequences} }}
         {more}
     """
-    return sequence_options(text_format.Parse(text, ModelConfig()), directory)
+    config = parse_config(text, "M")
+    return sequence_policy(config, instances), sequence_tensors(config, directory)
 
 
 def test_defaults_are_tritons() -> None:
@@ -40,7 +41,7 @@ def test_everything_is_read() -> None:
     policy, _ = options(
         "max_sequence_idle_microseconds: 5 "
         "direct { max_queue_delay_microseconds: 7 minimum_slot_utilization: 0.5 }",
-        more="instance_group { count: 2 } instance_group { }",
+        instances=3,
     )
     assert policy == SequencePolicy(4, 3, max_idle=5000, max_delay=7000, min_utilization=0.5)
     policy, _ = options(
@@ -73,6 +74,8 @@ def test_controls_of_every_kind_and_type() -> None:
 
 INT = "int32_false_true: [ 0, 1 ]"
 BAD = [
+    ("oldest { max_candidate_sequences: 100001 }", "got 100001 sequences at once for 'M', by max_candidate"),
+    ("oldest { max_candidate_sequences: 2147483647 }", "got 2147483647 sequences at once .* at most 100000"),
     ("iterative_sequence: true", "'sequence_batching.iterative_sequence', which yais does not support"),
     ("oldest { preferred_batch_size: 0 }", "sequence batching preferred batch size must be positive for M"),
     ("oldest { preferred_batch_size: 5 }", "preferred batch size must be <= max batch size for M"),
@@ -120,6 +123,15 @@ def test_impossible_sequences_are_refused(sequences: str, text: str) -> None:
         options(sequences)
 
 
+def test_all_instances_together_have_a_bound() -> None:
+    candidates = "oldest { max_candidate_sequences: 10000 }"
+    assert options(candidates, more="instance_group [ { count: 9 }, { } ]")[0].slots == 10_000
+    with pytest.raises(InvalidArgument, match="got 110000 sequences at once"):
+        options(candidates, more="instance_group [ { count: 9 }, { gpus: [ 0, 1 ] } ]")
+    with pytest.raises(InvalidArgument, match="got 2147483647 sequences at once"):
+        options("", max_batch=2**31 - 1)
+
+
 def test_decoupled_models_answer_one_request_at_a_time() -> None:
     more = "model_transaction_policy { decoupled: true }"
     assert options("", max_batch=1, more=more)[0].rows == 1
@@ -158,6 +170,8 @@ def test_states_begin_with_a_file(tmp_path: Path) -> None:
     files.mkdir()
     (files / "numbers").write_bytes(np.array([1, 2, 3], np.float32).tobytes())
     (files / "texts").write_bytes(b"\x02\0\0\0ab\0\0\0\0")
+    (files / "circle").symlink_to("circle")
+    os.mkfifo(files / "pipe")
     rest = 'dims: [ 2 ] data_file: "%s"'
     (first,) = options(state("dims: [ 2 ] " + initial(rest % "numbers")), tmp_path)[1].states
     assert first.initial.tolist() == [1, 2]  # what is too much is ignored, as in Triton
@@ -165,8 +179,11 @@ def test_states_begin_with_a_file(tmp_path: Path) -> None:
     assert options(texts, tmp_path)[1].states[0].initial.tolist() == [b"ab", b""]
     for dims, file, text in (
         (4, "numbers", "initial_state setting expects 16 bytes, but the data provided from numbers only has"),
-        (2, "none", "cannot read initial_state file 'none'"),
-        (2, "../config.pbtxt", "initial_state file '../config.pbtxt' lies outside of"),
+        (2, "none", "initial_state file 'none': cannot read 'none'"),
+        (2, "../config.pbtxt", r"initial_state file '../config.pbtxt': got the file .*, expected one in "),
+        (2, ".", "initial_state file '.': got '.', expected a file"),
+        (2, "circle", "initial_state file 'circle': cannot read 'circle': "),
+        (2, "pipe", "initial_state file 'pipe': got 'pipe', expected a file"),
     ):
         with pytest.raises(InvalidArgument, match=text):
             options(state(f"dims: [ {dims} ] " + initial(f'dims: [ {dims} ] data_file: "{file}"')), tmp_path)
@@ -185,6 +202,15 @@ def test_a_state_that_requests_may_ask_for() -> None:
 
 
 BAD_STATES = [
+    (state("dims: [ 4294967296, 4294967296 ]"), "a sequence of model 'M' has 73786976294838206464 bytes of"),
+    (
+        state("dims: [ -1 ] " + initial("dims: [ 268435457 ] zero_data: true")).replace("-1", "268435457"),
+        "a sequence of model 'M' has 1073741828 bytes of states, expected at most 1073741824",
+    ),
+    (
+        state("dims: [ 134217728 ]", type_="STRING") + state("dims: [ 1 ]", output="other"),
+        "a sequence of model 'M' has 1073741828 bytes of states",
+    ),
     (state("dims: [ 2 ] use_same_buffer_for_input_output: true"), "state.use_same_buffer_for_input_output"),
     (state("dims: [ 2 ] use_growable_memory: true"), "'sequence_batching.state.use_growable_memory', which"),
     ('state { input_name: "in" data_type: TYPE_FP32 }', "state must have 'output_name' for M"),

@@ -10,7 +10,8 @@ import signal
 import subprocess
 
 import pytest
-from onnx_models import EXAMPLES, identity, table, write
+from onnx import TensorProto, helper
+from onnx_models import EXAMPLES, identity, model, table, tensor, write
 from serving_models import SOON
 from yais_command import YAIS, run_yais
 
@@ -51,12 +52,46 @@ class Model:
         yield {"Y": inputs["X"]}
 """
 
+PIPELINE = "async def pipeline(inputs, models): return inputs"
+
+SEQUENCES = """
+    sequence_batching { control_input { name: "start"
+      control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } } }
+"""
+
+ENSEMBLE = """
+    input { name: "X" data_type: TYPE_FP32 dims: [ -1 ] }
+    output { name: "Y" data_type: TYPE_FP32 dims: [ -1 ] }
+    ensemble_scheduling { step { model_name: "joined" model_version: -1
+      input_map { key: "X" value: "X" } output_map { key: "Y" value: "Y" } } }
+"""
+
+RESHAPED = """
+    max_batch_size: 8
+    input { name: "X" data_type: TYPE_FP32 dims: [ 6 ] reshape { shape: [ 2, 3 ] } }
+    output { name: "Y" data_type: TYPE_FP32 dims: [ 6 ] reshape { shape: [ 2, 3 ] } }
+"""
+
+OPTIONAL = """
+    input [
+      { name: "X" data_type: TYPE_FP32 dims: 3 },
+      { name: "W" data_type: TYPE_FP32 dims: 3 optional: true }
+    ]
+"""
+
 THREADS = 'parameters {{ key: "intra_op_thread_count" value {{ string_value: "{}" }} }}'
 
 SCORES = """
     input { name: "X" data_type: TYPE_FP32 dims: [ -1, 4 ] }
     output { name: "Y" data_type: TYPE_FP32 dims: [ -1, 4 ] }
 """
+
+
+def optional():
+    """Return `X` + `W`, which is 0 if it is not given."""
+    given = [tensor(name, "FP32", (3,)) for name in ("X", "W", "Y")]
+    zeros = helper.make_tensor("W", TensorProto.FLOAT, [3], [0.0] * 3)
+    return model([helper.make_node("Add", ["X", "W"], ["Y"])], given[:2], given[2:], [zeros])
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +107,11 @@ def models(tmp_path_factory):
     write(root, "pairs", PAIRS.encode(), PYTHON_CONFIG, filename="model.py")
     decoupled = PYTHON_CONFIG + "model_transaction_policy { decoupled: true }"
     write(root, "decoupled", DECOUPLED.encode(), decoupled, filename="model.py")
+    write(root, "pipeline", PIPELINE.encode(), PYTHON_CONFIG, filename="model.py")
+    write(root, "sequences", PAIRS.encode(), PYTHON_CONFIG + SEQUENCES, filename="model.py")
+    write(root, "ensemble", None, ENSEMBLE)
+    write(root, "reshaped", identity("FP32", (-1, 2, 3)), RESHAPED)
+    write(root, "optional", optional(), OPTIONAL)
     (root / "bad.onnx").write_bytes(b"no model")
     (root / "bytes.onnx").write_bytes(identity("BYTES").SerializeToString())
     (root / "fixed.onnx").write_bytes(identity("INT32", (2, 3)).SerializeToString())
@@ -136,6 +176,8 @@ def test_executions_overlap(models):
         ("joined", ("--batch=2",), 2 * 4),
         ("fixed", ("--shape=X:2,3",), 2 * 3 * 4),
         ("fixed.onnx", (), 2 * 3 * 4),
+        ("reshaped", ("--batch=2",), 2 * 2 * 3 * 4),
+        ("optional", ("--shape=W:3",), 2 * 3 * 4),
         ("bytes.onnx", ("--batch=4", "--shape=X:5"), 0),
     ],
 )
@@ -184,6 +226,17 @@ def test_nothing_ends_in_time(tmp_path):
         ("bad", (), "{}: ONNX Runtime cannot load the model: "),
         ("empty", (), "{}: at least one version must be available"),
         ("decoupled", (), "{}: model 'decoupled' is decoupled"),
+        (
+            "pipeline",
+            (),
+            (
+                "{}: model 'pipeline' is a pipeline: it calls other models. Serve it, and measure it with a "
+                "client"
+            ),
+        ),
+        ("sequences", (), "{}: model 'sequences' has sequences: requests depend on those before them. Serve"),
+        ("ensemble", (), "{}: model 'ensemble' is an ensemble: its steps are other models. Serve it, and"),
+        ("reshaped", ("--shape=X:6",), "got --shape [6] for 'X', expected [2, 3] (-1: any size)"),
         (
             "pairs",
             ("--intra-op-threads=2",),

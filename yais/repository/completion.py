@@ -8,7 +8,7 @@ from typing import Any
 
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Engine
-from yais.engines.python_pipeline import PythonPipeline
+from yais.engines.python_pipeline import DEFAULT_PIPELINES, PythonPipeline
 from yais.errors import InvalidArgument
 from yais.protocol.model_config_pb2 import ModelConfig
 from yais.repository.backends import backend_of
@@ -62,6 +62,8 @@ def complete(
                 f"the configuration of model '{config.name}' lacks 'input' or 'output', and is not completed"
             )
         _check_decoupled(config, engine)
+    if isinstance(engine, PythonPipeline) and not config.instance_group:
+        config.instance_group.add(name=config.name, count=DEFAULT_PIPELINES)
     normalise(config, Devices.here())
     check(config)
     if isinstance(engine, PythonPipeline):

@@ -114,7 +114,9 @@ def check_fields(config: ModelConfig) -> None:
             )
         for value in values:
             if isinstance(value, str) and "\0" in value:
-                raise InvalidArgument(f"got a NUL in '{name}' of model '{config.name}', expected text without")
+                raise InvalidArgument(
+                    f"got a NUL in '{name}' of model '{config.name}', expected text without"
+                )
             if field.enum_type is not None and value not in field.enum_type.values_by_number:
                 expected = ", ".join(field.enum_type.values_by_name)
                 raise InvalidArgument(

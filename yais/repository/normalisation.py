@@ -10,6 +10,8 @@ from yais.repository.platforms import is_ensemble
 from yais.repository.sequence_config import MAX_IDLE
 
 __all__ = ["normalise"]
+
+
 def normalise(config: ModelConfig, devices: Devices) -> None:
     """Fill in the defaults of a checked configuration. What is there already stays.
 

@@ -78,6 +78,7 @@ class _Override:
 
     def _merge(self, message: Message, field: Any) -> None:
         """Put the value in the place of a whole field."""
+        value: Any
         if field.cpp_type in _TEXTS and not field.is_repeated:
             value = self._value
         elif field.message_type is not None and (_is_map(field) or not field.is_repeated):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ __all__ = ["PYTHON_PLACEMENT", "load_python"]
 PYTHON_PLACEMENT = Placement(cpu_instances=1, uses_gpus=False)
 
 _WORKER_TIMEOUT = 60.0  # seconds
+_LONGEST_TIMEOUT = 86_400.0
 _COMPLETE_SECONDS = 300.0
 
 
@@ -105,9 +105,9 @@ def _timeout(config: ModelConfig) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < math.inf:
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise InvalidArgument(
             f"got '{text}' for parameter 'worker_timeout_seconds' of '{config.name}', "
-            "expected seconds above 0"
+            f"expected seconds above 0, at most {_LONGEST_TIMEOUT:.0f}"
         )
     return seconds

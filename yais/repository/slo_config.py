@@ -56,10 +56,15 @@ def check_slo(config: ModelConfig) -> None:
             f"model '{config.name}' is configured with '{_LATENCY}', expected dynamic_batching and no other "
             "scheduler"
         )
+    if config.model_transaction_policy.decoupled:
+        raise InvalidArgument(
+            f"model '{config.name}' is configured with '{_LATENCY}' and is decoupled, expected one that "
+            "answers once"
+        )
     if not config.max_batch_size and says_shapes(config):
         raise InvalidArgument(
-            f"model '{config.name}' is configured with '{_LATENCY}' and max_batch_size 0, expected a model with "
-            "batches"
+            f"model '{config.name}' is configured with '{_LATENCY}' and max_batch_size 0, expected a model "
+            "with batches"
         )
     for descriptor, _ in config.dynamic_batching.ListFields():
         if descriptor.name not in {"preferred_batch_size", "max_queue_delay_microseconds"}:

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yais.core.cgroup import concurrency
+from yais.core.tensor import TensorSpec
 from yais.engines.engine import Engine
 from yais.engines.onnx import OnnxOptions
+from yais.engines.placed_engine import PlacedEngine
+from yais.engines.python_pipeline import PythonPipeline
 from yais.errors import InvalidArgument, NotFound, Unimplemented
-from yais.inference.layout import Signature
 from yais.inference.loading import load_engine, signature_of
 from yais.inference.manager import InferenceManager
 from yais.inference.profile import Profile
 from yais.protocol.model_config_pb2 import ModelConfig
 from yais.repository.backends import backend_of
-from yais.repository.config import complete, read_config, signature
+from yais.repository.config import complete, engine_tensors, read_config
 from yais.repository.directory import ModelDirectory
+from yais.repository.platforms import is_ensemble
 from yais.tools.random_inputs import Shapes, check_batch, item_shapes
 
 __all__ = ["BenchModel", "load_bench_model"]
@@ -36,7 +39,7 @@ class BenchModel:
     engine
         Closed by the manager it is registered with.
     shapes
-        Of an item of each input.
+        Of an item of each input of the engine, which may be reshaped ones of the model's.
     max_batch_size
         The batch asked for; 0 for a model without a batch dimension.
     """
@@ -72,33 +75,39 @@ def load_bench_model(
     Raises
     ------
     YaisError
-        There is none, it cannot be loaded, or it is decoupled. The message says why.
+        There is none, it cannot be loaded, or it is none that answers each request by itself, once. The
+        message says why.
     ClickException
         It does not take such requests.
     """
     share = max(1, concurrency() // executions)
-    config = None
     if path.is_dir():
-        config, engine = _from_directory(ModelDirectory(path.resolve()), threads, share)
-    elif path.exists():
-        engine = load_engine(path, (), (), OnnxOptions(intra_op_threads=threads or share))
-    else:
+        return _from_directory(ModelDirectory(path.resolve()), threads, share, batch, shapes)
+    if not path.exists():
         raise NotFound("there is no such file, expected an ONNX file or a model directory")
+    engine = load_engine(path, (), (), OnnxOptions(intra_op_threads=threads or share))
     try:
-        described = _signature(path, engine, config)
-        name, limit = described.name, described.max_batch
-        if getattr(engine, "decoupled", False):
-            raise Unimplemented(f"model '{name}' is decoupled: it answers a request any number of times")
-        if config is not None or not limit:  # that of a bare file is a guess
-            check_batch(name, batch, limit)
-        return BenchModel(name, engine, item_shapes(described.inputs, shapes), batch if limit else 0)
+        described = signature_of(path.stem, engine, None, {})
+        if not described.max_batch:  # else the largest batch is a guess
+            check_batch(described.name, batch, 0)
+        sizes = item_shapes(described.inputs, shapes)
+        return BenchModel(described.name, engine, sizes, batch if described.max_batch else 0)
     except BaseException:
         engine.close()
         raise
 
 
-def _from_directory(directory: ModelDirectory, threads: int | None, share: int) -> tuple[ModelConfig, Engine]:
+def _from_directory(
+    directory: ModelDirectory, threads: int | None, share: int, batch: int, shapes: Shapes
+) -> BenchModel:
     config = read_config(directory.config, directory.name)
+    _refuse(
+        config.name,
+        {
+            "is an ensemble: its steps are other models": is_ensemble(config),
+            "has sequences: requests depend on those before them": config.HasField("sequence_batching"),
+        },
+    )
     version = directory.latest_version()
     backend = backend_of(config)
     if backend.name == "onnxruntime":
@@ -109,12 +118,36 @@ def _from_directory(directory: ModelDirectory, threads: int | None, share: int) 
             f"got {threads} intra-op threads for model '{config.name}', which is no ONNX model"
         )
     path = directory.file(version, config.default_model_filename or backend.filename)
-    return config, backend.load(config, str(version), path)
+    engine = backend.load(config, str(version), path)
+    try:
+        inputs = _select(config, engine, directory.path)
+        check_batch(config.name, batch, config.max_batch_size)
+        sizes = item_shapes(inputs, shapes)
+        return BenchModel(config.name, engine, sizes, batch if config.max_batch_size else 0)
+    except BaseException:
+        engine.close()
+        raise
 
 
-def _signature(path: Path, engine: Engine, config: ModelConfig | None) -> Signature:
-    if config is None:
-        return signature_of(path.stem, engine, None, {})
-    complete(config, engine)
-    engine.select([tensor.name for tensor in config.input], [tensor.name for tensor in config.output])
-    return signature(config)
+def _select(config: ModelConfig, engine: Engine, directory: Path) -> list[TensorSpec]:
+    """Let an engine have the tensors that it is configured with; return the inputs, without the batch."""
+    complete(config, engine, directory=directory)
+    _refuse(
+        config.name,
+        {
+            "is a pipeline: it calls other models": isinstance(engine, PythonPipeline),
+            "is decoupled: it answers a request any number of times": getattr(engine, "decoupled", False),
+            "has instances on several devices": isinstance(engine, PlacedEngine),
+        },
+    )
+    inputs, outputs = engine_tensors(config, directory)
+    engine.select([spec.name for spec in inputs], [spec.name for spec in outputs])
+    first = 1 if config.max_batch_size else 0
+    return [TensorSpec(spec.name, spec.datatype, spec.shape[first:]) for spec in inputs]
+
+
+def _refuse(model: str, reasons: Mapping[str, bool]) -> None:
+    """Raise Unimplemented for the first reason that there is."""
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise Unimplemented(f"model '{model}' {reason}. Serve it, and measure it with a client")
