@@ -91,11 +91,14 @@ def test_of_two_that_always_have_work_the_preferred_runs_more_often(make_model: 
         make_model(doubling(), options=ModelOptions(rate=(RateNeeds({"R": 1}, priority),)), limiter=limiter)
         for priority in (1, 10)
     ]
-    preferred = [often.submit(request()) for _ in range(300)]
-    others = [seldom.submit(request()) for _ in range(300)]
-    preferred[-1].result(SOON)
-    assert seldom.counts().executions < 100
-    assert all(future.result(SOON) for future in others)
+    engine, executions = doubling(), []
+    busy = make_model(engine, options=ModelOptions(rate=(RateNeeds({"R": 1}),)), limiter=limiter)
+    with stopped(engine, busy):  # until both have work
+        preferred = [often.submit(request()) for _ in range(300)]
+        others = [seldom.submit(request()) for _ in range(300)]
+        preferred[-1].add_done_callback(lambda _: executions.append(seldom.counts().executions))
+    assert preferred[-1].result(SOON) and all(future.result(SOON) for future in others)
+    assert 0 < executions[0] < 100
 
 
 @pytest.mark.parametrize("delay", [0, 1_000_000])

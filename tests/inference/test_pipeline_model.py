@@ -31,6 +31,8 @@ from yais.inference.pipeline import PipelineModel
 from yais.inference.request import InferRequest, SequenceStep
 from yais.inference.response_stream import ResponseStream
 from yais.inference.servable import ModelClosed
+from yais.inference.tokens import Tokens
+from yais.lane import Lanes
 
 MakePipeline = Callable[..., PipelineModel]
 
@@ -486,3 +488,29 @@ def test_a_decoupled_model_is_asked_for_a_stream(
     model = make_pipeline(total, [count], [TensorSpec("total", DataType.INT32, (1,))], max_batch=0)
     request = InferRequest([count], [np.array([5], np.int32)])
     assert values(model.submit(request).get(SOON)) == {"total": [10]}
+
+
+def test_what_is_asked_between_two_responses_of_a_stream_may_need_its_thread(
+    zoo: Zoo, make_model: Any, make_pipeline: MakePipeline
+) -> None:
+    lanes, tokens = Lanes("one", threads={"execute": 1}), Tokens(1)
+
+    def many(inputs: Any) -> Iterator[Any]:
+        for value in range(100):
+            yield {"o": inputs["i"] + np.float32(value)}
+
+    engine = PythonEngine(many, inputs=[floats("i")], outputs=[floats("o")])
+    signature = Signature("many", (floats("i"),), (floats("o"),), 0)
+    decoupled = make_model(engine, signature=signature, batching=False, lanes=lanes, tokens=tokens)
+    zoo.add(decoupled)
+    zoo.engine("double", lambda i: [i * 2], lanes=lanes, tokens=tokens)
+    asked = zoo.models["double", ""]
+
+    async def total(inputs: Any, models: Any) -> Any:
+        doubled = np.zeros((1, 2), np.float32)
+        async for answer in models["many"].stream(i=inputs["x"][0]):
+            doubled += (await models["double"].infer(i=answer["o"][None]))["o"]
+        return {"y": doubled}
+
+    assert values(make_pipeline(total).submit(ask(0.0)).get(SOON)) == {"y": [[9900.0, 9900.0]]}
+    assert decoupled.close(SOON) and asked.close(SOON) and lanes.close(SOON)

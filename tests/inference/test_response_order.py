@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,3 +121,29 @@ def test_failures_keep_their_place(make_model) -> None:  # type: ignore[no-untyp
     assert is_double(futures[0].result(SOON), request(1.0))
     assert "not this one" in str(futures[1].exception(SOON))
     assert left == [0, 1] and model.counts().fail.count == 1
+
+
+def test_answers_to_a_batch_of_a_decoupled_model_keep_their_order(make_model) -> None:  # type: ignore[no-untyped-def]
+    class Counting(FakeEngine):
+        decoupled = True
+
+        def stream(self, inputs: Sequence[Any]) -> Iterator[list[Any]]:
+            for number in range(2):
+                yield [self.execute(inputs)[0] + number]
+
+    engine = Counting([X], [Y], lambda x: [x * 2])
+    model = make_model(engine, preserve_ordering=True)
+    engine.gate.clear()
+    first: list[int] = []
+    futures = []
+    for index in range(4):  # the first runs alone, the others together
+        made = request(float(index))
+        made.respond = lambda _, index=index: not first.append(index)  # type: ignore[misc]
+        futures.append(model.submit(made))
+        assert index or engine.entered.acquire(timeout=SOON)
+    engine.gate.set()
+    for future in futures:
+        assert not future.result(SOON).data
+    assert first == [0, 0, 1, 1, 2, 2, 3, 3]
+    counts = model.counts()
+    assert counts.success.count == 4 and counts.fail.count == 0

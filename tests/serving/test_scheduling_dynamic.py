@@ -22,7 +22,7 @@ MODELS = {
     "levels": f"{ONE_BY_ONE} dynamic_batching {{ priority_levels: 3 default_priority_level: 2 }}",
     "plain": f"{ONE_BY_ONE} dynamic_batching {{}}",
     "bounded": f"{ONE_BY_ONE} {POLICY % 'max_queue_size: 2'}",
-    "rejecting": f"{ONE_BY_ONE} {POLICY % 'default_timeout_microseconds: 20000'}",
+    "rejecting": f"{ONE_BY_ONE} {POLICY % 'default_timeout_microseconds: 200000'}",
     "overriding": f"{ONE_BY_ONE} "
     + POLICY % "default_timeout_microseconds: 60000000 allow_timeout_override: true",
     "stubborn": f"{ONE_BY_ONE} {POLICY % 'default_timeout_microseconds: 60000000'}",

@@ -282,7 +282,7 @@ class BatchRun:
     def _stream(self, engine: DecoupledEngine, execution: HostExecution) -> None:
         """Hand out the responses to the one request of a batch as they come."""
         runner, record = self._runner, self._record
-        (job,) = self._jobs
+        (job,) = self._jobs  # of several, each alone: that this raises makes `_split` see to it
         respond = cast("Respond", job.request.respond)
         with contextlib.closing(engine.stream(execution.inputs)) as stream:
             for outputs in stream:
@@ -315,10 +315,11 @@ class BatchRun:
 
     def _split(self, error: BaseException) -> None:
         """Run the requests of a failed batch one by one; a single one has failed for good."""
+        runner = self._runner
         jobs, self._jobs = self._jobs, []
         self._execution = self._outputs = None
         late = isinstance(error, DeadlineExceeded)  # alone they would be later still
-        if len(jobs) == 1 or self._token is None or late or self._runner.stateful:
+        if len(jobs) == 1 or self._token is None or late or runner.stateful:
             for job in jobs:
                 self._fail(job, error)
             return
@@ -332,15 +333,17 @@ class BatchRun:
                 self._held_lane().staging.reset()  # the batch's; a job that brought its lane along is alone
                 execution = self._begin([job])
                 self._launch(execution, self._token.item)
+                if runner.decoupled:
+                    continue
                 if self._outputs is None:
                     execution.wait()
                     self._record.infer_end = monotonic()
                     self._outputs = self._kept(execution.outputs())
-                responses = self._runner.responder.responses([job], self._outputs)
+                responses = runner.responder.responses([job], self._outputs)
             except BaseException as single:
                 self._fail(job, single)
             else:
-                self._runner.record(self._record.of([job]))
+                runner.record(self._record.of([job]))
                 self._answer(job, responses[0])
         self._jobs, self._outputs = [], None
 

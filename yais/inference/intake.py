@@ -74,9 +74,10 @@ class Intake:
                 )
             layout = self._layout(request)
             self._signature.check_sizes(layout, request.inputs, request.data)
-            if self._cache is None:
+            cache = self._cache
+            if cache is None:
                 return run(request, layout)
-            return self._look_up(self._cache, request, layout, run, may_answer)
+            return self._look_up(cache, request, layout, run, may_answer)
         except YaisError as error:
             self._statistics.record_failure(monotonic() - request.received)
             failed: Future[InferResponse] = Future()
@@ -85,8 +86,9 @@ class Intake:
 
     def close(self) -> None:
         """Forget the model's answers, and keep none that is still on its way."""
-        if self._cache is not None:
-            self._cache.drop(self._identity)
+        cache, self._cache = self._cache, None  # or a late request would make it known to the cache again
+        if cache is not None:
+            cache.drop(self._identity)
 
     def _look_up(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from yais.core.clock import monotonic
 from yais.core.future import Future
@@ -55,6 +55,8 @@ class Model:
         Of responses; used if `options` says so.
     limiter
         Of the resources that models share; None does not limit.
+    on_close
+        Called once its engine is closed.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class Model:
         timer: Timer,
         cache: ResponseCache | None = None,
         limiter: RateLimiter | None = None,
+        on_close: Callable[[], object] | None = None,
     ) -> None:
         self.signature = signature
         self.version = version
@@ -88,6 +91,7 @@ class Model:
         if not all("execute" in threads for threads in lanes.threads):
             raise ValueError(f"got {lanes!r}, expected lanes with 'execute' threads")
         self._engine = engine
+        self._on_close = on_close
         self._tokens = tokens
         self._statistics = ModelStatistics()
         self._runner = self._make_runner(self._statistics)
@@ -232,10 +236,14 @@ class Model:
             Unavailable, and the engine is left alone.
         """
         drained = self._scheduler.close(timeout)
-        if drained:
-            self._engine.close()
         self._unlimit()
         self._intake.close()
+        if drained:
+            try:
+                self._engine.close()
+            finally:
+                if self._on_close is not None:
+                    self._on_close()
         return drained
 
     def _limit(self, limiter: RateLimiter, rate: Sequence[RateNeeds]) -> None:

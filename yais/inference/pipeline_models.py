@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,8 +70,11 @@ class AskedModel:
         return _arrays(await self._submit(arrays, outputs or (), None))
 
     def stream(self, /, *, outputs: Sequence[str] | None = None, **arrays: Any) -> ResponseStream:
-        """Ask a decoupled model: `async for` gives its responses, each a dict of arrays by output name."""
-        stream = ResponseStream(_arrays)
+        """Ask a decoupled model: `async for` gives its responses, each a dict of arrays by output name.
+
+        It does not wait until they are taken: what it runs with may be needed for what is asked in between.
+        """
+        stream = ResponseStream(_arrays, ahead=math.inf)
         stream.follow(self._submit(arrays, outputs or (), stream.respond))
         return stream
 

@@ -18,7 +18,7 @@ from yais.inference.request import InferResponse, Respond
 __all__ = ["ResponseStream"]
 
 _AHEAD = 16
-"""Responses that wait for their taker before the model has to; a guess."""
+"""A guess."""
 
 _TIMEOUT = 60.0
 """Seconds that a model waits for its responses to be taken, and a taker for the next one, by default."""
@@ -27,9 +27,9 @@ _TIMEOUT = 60.0
 class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]):
     """An iterator of a model's responses, each a dict of arrays by output name. Thread-safe.
 
-    The model is at most 16 responses ahead. If nobody takes one for 60 seconds it is stopped, and the stream
-    ends with DeadlineExceeded. That, or an error of the model, is raised after the responses that came before
-    it.
+    The model is at most `ahead` responses ahead. If nobody takes one for 60 seconds it is stopped, and the
+    stream ends with DeadlineExceeded. That, or an error of the model, is raised after the responses that
+    came before it.
 
     Parameters
     ----------
@@ -37,12 +37,20 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
         Returns the outputs of a response.
     timeout
         Seconds `next` waits for a response; then it raises DeadlineExceeded, and may be called again.
+    ahead
+        Responses that wait for their taker before the model has to, with the thread, the lane and the token
+        it runs with; `math.inf` for a taker who may need these meanwhile.
     """
 
     def __init__(
-        self, arrays: Callable[[InferResponse], dict[str, Array]], timeout: float = _TIMEOUT
+        self,
+        arrays: Callable[[InferResponse], dict[str, Array]],
+        timeout: float = _TIMEOUT,
+        *,
+        ahead: float = _AHEAD,
     ) -> None:
         self._arrays = arrays
+        self._ahead = ahead
         self._timeout = timeout
         self._waiting: deque[InferResponse] = deque()
         self._changed = threading.Condition()
@@ -78,7 +86,7 @@ class ResponseStream(Iterator[dict[str, Array]], AsyncIterator[dict[str, Array]]
     def put(self, response: InferResponse) -> bool:
         """Add a response, waiting for room; return whether more are wanted."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or len(self._waiting) < _AHEAD, _TIMEOUT):
+            if not self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._ahead, _TIMEOUT):
                 self._late = DeadlineExceeded(
                     f"no response was taken for {_TIMEOUT} s, and the model was stopped"
                 )

@@ -91,7 +91,7 @@ class Scheduler:
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
         self._blocked_since: int | None = None  # waiting for a lane
-        self._ready = True  # there were a lane and permits when they were last tried
+        self._ready = True  # no lane and no permits were missing when they were last tried
         self._soon = False  # `_on_soon` is going to be called
         self._patience = _SOONEST
         self._closed = False
@@ -233,9 +233,10 @@ class Scheduler:
         now = monotonic()
         # In one step: taken apart, a job could be left behind with nobody to wake it.
         with self._lock:
-            refused = self._bury_placed(now)
+            refused = self._bury_placed(now) if self._placed else []
             if self._free and self._placed:
                 work = self._take_placed()
+                self._ready = work is not None
             elif self._free and len(self._queue):
                 taken = lane or self._lanes.try_acquire()
                 self._ready = taken is not None
@@ -251,7 +252,8 @@ class Scheduler:
             refused += self._queue.reap(now)
             if refused and self.at_rest():
                 self._idle.notify_all()
-            self._let_go()
+            if self._permits:
+                self._let_go()
         # Outside of the lock: both may call back.
         if taken is not None and taken is not lane and work is None:
             taken.release()
@@ -264,18 +266,24 @@ class Scheduler:
     def _take_batch(self, now: int) -> Batch[Job] | None:
         if not self._permits:
             return self._queue.take(now, self._free)
-        # All that may run: a sequence is on one of them.
-        allowed = [instance for instance in self._free if self._permits[instance].try_acquire()]
-        self._ready = bool(allowed)
-        batch = self._queue.take(now, allowed) if allowed else None
-        for instance in allowed:
-            if batch is None or instance != batch.instance:
+        wanted = self._queue.startable(now, self._free)
+        # What an instance has no use for now, others may need: the model's own among them.
+        for instance in self._free:
+            if instance not in wanted:
                 self._permits[instance].release(ran=False)
-        return batch
+        self._ready = not wanted
+        for instance in reversed(wanted):
+            if self._permits[instance].try_acquire():
+                self._ready = True
+                batch = self._queue.take(now, [instance])
+                if batch is not None:
+                    return batch
+                self._permits[instance].release(ran=False)  # something was cancelled just now
+        return None
 
     def _let_go(self) -> None:
         """Give back what was granted to instances, or is waited for, once there is nothing to run."""
-        if self._permits and not self.pending:
+        if not self.pending:
             for instance in self._free:
                 self._permits[instance].release(ran=False)
 
@@ -290,8 +298,6 @@ class Scheduler:
         return None
 
     def _bury_placed(self, now: int) -> list[Refused[Job]]:
-        if not self._placed:
-            return []
         dead = [job for job in self._placed if job.dead(now)]
         for job in dead:
             self._placed.remove(job)
@@ -322,7 +328,7 @@ class Scheduler:
             if when is None or (self._wake_at is not None and self._wake_at <= when):
                 return
             self._wake_at = when
-        self._timer.call_at(when, self._on_timer)
+        self._timer.call_at(when, partial(self._on_timer, when))
 
     def _dispatch_soon(self) -> None:
         """Start what is ready a moment later, if nobody has by then."""
@@ -335,8 +341,10 @@ class Scheduler:
         self._patience = _SOONEST if self.pending else min(2 * self._patience, _LATEST)
         self._dispatch()
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, when: int) -> None:
         with self._lock:
+            if self._wake_at != when:  # an earlier one came first, and has asked for another if need be
+                return
             self._wake_at = None
         self._dispatch()
 

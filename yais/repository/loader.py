@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from yais.core.loop_thread import LoopThread
 from yais.core.timer import Timer
+from yais.engines.engine import Engine
 from yais.engines.python_pipeline import PythonPipeline
 from yais.errors import NotFound
 from yais.inference.ensemble import EnsembleModel
 from yais.inference.ensemble_plan import EnsemblePlan
 from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
 from yais.inference.pipeline import PipelineModel
 from yais.inference.rate_limiter import RateLimiter
 from yais.inference.response_cache import ResponseCache
@@ -184,17 +186,7 @@ class ModelLoader:
             labels = _labels(directory, config)
             if isinstance(engine, PythonPipeline):
                 return LoadedModel(self._pipeline(config, version, engine), config, labels, composed=True)
-            model = Model(
-                signature(config),
-                version,
-                engine,
-                options(config, directory.path),
-                lanes=self._lanes,
-                tokens=self._tokens,
-                timer=self._timer,
-                cache=self._cache,
-                limiter=self._limiter,
-            )
+            model = self._with_engine(config, version, engine, options(config, directory.path))
         except BaseException:
             engine.close()
             raise
@@ -204,6 +196,30 @@ class ModelLoader:
             model.close(0.0)
             raise
         return LoadedModel(model, config, labels)
+
+    def _with_engine(self, config: ModelConfig, version: str, engine: Engine, options: ModelOptions) -> Model:
+        lanes, tokens, own = self._lanes, self._tokens, None
+        if getattr(engine, "blocks", False):
+            # It may wait for anything, as long as it likes: not with the threads and tokens of all models.
+            own = lanes = Lanes(f"yais-{config.name}", threads={"execute": options.instances})
+            tokens = Tokens(options.instances)
+        try:
+            return Model(
+                signature(config),
+                version,
+                engine,
+                options,
+                lanes=lanes,
+                tokens=tokens,
+                timer=self._timer,
+                cache=self._cache,
+                limiter=self._limiter,
+                on_close=own.close if own is not None else None,
+            )
+        except BaseException:
+            if own is not None:
+                own.close()
+            raise
 
     def _pipeline(self, config: ModelConfig, version: str, pipeline: PythonPipeline) -> PipelineModel:
         return PipelineModel(

@@ -41,6 +41,10 @@ class DirectQueue(Generic[ItemT]):
             self._refused.append(expired(item))
         return None
 
+    def startable(self, now: int, free: Sequence[int]) -> Sequence[int]:  # noqa: ARG002 - others need it
+        """Return them all if anything waits."""
+        return free if self._items else ()
+
     def released(self, instance: int, now: int) -> None:
         """Do nothing: any instance will do."""
 

@@ -83,24 +83,12 @@ class DynamicQueue(Generic[ItemT]):
 
     def take(self, now: int, free: Sequence[int]) -> Batch[ItemT] | None:
         """Return the next batch, if one should start at `now`."""
-        if self._levels is not None:
-            self._levels.expire(now)
-        while (scan := self._scan(now)) is None:
-            self._bury(now)
-        count, size, preferred, closed = scan
-        if not count or not free:
-            return None
-        instance = free[-1]
-        if preferred:
-            whole = preferred[1] == self.policy.max_batch
-            return self._pop(*preferred, CloseReason.FULL if whole else CloseReason.PREFERRED, instance)
-        if closed is not None:
-            return self._pop(count, size, closed, instance)
-        if not self._max_delay:
-            return self._pop(count, size, CloseReason.INSTANCE, instance)
-        if now - self._oldest() >= self._max_delay:
-            return self._pop(count, size, CloseReason.DELAY, instance)
-        return None
+        batch = self._next(now)
+        return self._pop(*batch, free[-1]) if batch is not None and free else None
+
+    def startable(self, now: int, free: Sequence[int]) -> Sequence[int]:
+        """Return them all if a batch should start at `now`."""
+        return free if self._next(now) is not None else ()
 
     def released(self, instance: int, now: int) -> None:
         """Do nothing: any instance will do."""
@@ -136,6 +124,26 @@ class DynamicQueue(Generic[ItemT]):
             self._levels.bury(now, 1)
         refused, self._refused = self._refused, []
         return refused
+
+    def _next(self, now: int) -> tuple[int, int, CloseReason] | None:
+        """Return how many items, of which size together, start at `now` and why; None for nothing."""
+        if self._levels is not None:
+            self._levels.expire(now)
+        while (scan := self._scan(now)) is None:
+            self._bury(now)
+        count, size, preferred, closed = scan
+        if not count:
+            return None
+        if preferred:
+            whole = preferred[1] == self.policy.max_batch
+            return (*preferred, CloseReason.FULL if whole else CloseReason.PREFERRED)
+        if closed is not None:
+            return count, size, closed
+        if not self._max_delay:
+            return count, size, CloseReason.INSTANCE
+        if now - self._oldest() >= self._max_delay:
+            return count, size, CloseReason.DELAY
+        return None
 
     def _refuse(self, refused: Refused[ItemT]) -> None:
         self._total -= refused.item.size

@@ -114,6 +114,9 @@ class BatchQueue(Protocol[ItemT]):
         It runs: the instance is not free again before it was `released`.
         """
 
+    def startable(self, now: int, free: Sequence[int]) -> Sequence[int]:
+        """Return those of the free instances on which `take` starts a batch at `now`, alone or together."""
+
     def released(self, instance: int, now: int) -> None:
         """Note that the batch that ran on an instance has run."""
 

@@ -72,7 +72,6 @@ class SequenceQueue(Generic[SequenceItemT]):
         self._register: SequenceRegister[SequenceItemT] = SequenceRegister(policy, model)
         self._slots = self._register.slots
         self._instances = self._slots.instances
-        self._free: Sequence[int] = range(policy.instances)  # as `take` was last told
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -82,7 +81,8 @@ class SequenceQueue(Generic[SequenceItemT]):
         )
 
     def __len__(self) -> int:
-        return self._register.waiting
+        # Those that a push found to be too late, too: somebody has to `reap` them.
+        return self._register.waiting + len(self._register.refused)
 
     def statistics(self) -> SequenceStatistics:
         """Return where the sequences are."""
@@ -113,7 +113,6 @@ class SequenceQueue(Generic[SequenceItemT]):
     def take(self, now: int, free: Sequence[int]) -> Batch[SequenceItemT] | None:
         """Return the next batch: of the free instances, that one's whose oldest item is older."""
         self._register.expire(now)
-        self._free = tuple(free)
         oldest: list[tuple[Ready, int]] = []
         for number in free:
             instance = self._instances[number]
@@ -127,6 +126,14 @@ class SequenceQueue(Generic[SequenceItemT]):
             if chosen is not None:
                 return self._start(number, *chosen, now)
         return None
+
+    def startable(self, now: int, free: Sequence[int]) -> Sequence[int]:
+        """Return those whose sequences have a batch."""
+        self._register.expire(now)
+        for number in free:
+            self._register.bury(self._instances[number], now)
+        ready = [(number, self._instances[number].ready) for number in free]
+        return [number for number, items in ready if items and self._choice.take(items, now) is not None]
 
     def released(self, instance: int, now: int) -> None:
         """Note that the batch that ran on an instance has run: its sequences can go on."""
@@ -150,8 +157,9 @@ class SequenceQueue(Generic[SequenceItemT]):
             idle = self._register.idle
             if idle:
                 times.append(next(iter(idle.values())) + self._register.max_idle)
-            instances = [self._instances[number] for number in self._free]
-            times += [self._choice.due(each.ready) for each in instances if each.ready and not each.running]
+            times += [
+                self._choice.due(each.ready) for each in self._instances if each.ready and not each.running
+            ]
         return min(times, default=None)
 
     def reap(self, now: int) -> list[Refused[SequenceItemT]]:

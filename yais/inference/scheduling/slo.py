@@ -159,6 +159,12 @@ class SloQueue(Generic[ItemT]):
         forecast.started(batch.instance, batch.size, now)
         return batch
 
+    def startable(self, now: int, free: Sequence[int]) -> Sequence[int]:
+        """Return them all if a batch should start at `now`, unless those that wait turn out to be late."""
+        if self._forecast is None:
+            return self._until_measured.startable(now, free)
+        return free if self._items and not self._waits(self._forecast, now) else ()
+
     def released(self, instance: int, now: int) -> None:
         """Correct the prediction by how long the batch took."""
         if self._forecast is not None:
@@ -169,7 +175,7 @@ class SloQueue(Generic[ItemT]):
         forecast = self._forecast
         if forecast is None:
             return self._until_measured.wake_at(free=free)
-        if not self._items:
+        if not self._items or self._items[0] is self._trial:  # which waits for nothing but an instance
             return None
         oldest = self._items[0]
         deadline = oldest.queued + self._objective
@@ -222,6 +228,7 @@ class SloQueue(Generic[ItemT]):
         while self._items:
             oldest = self._items[0]
             if oldest.dead(now):
+                self._trial = None
                 self._refuse(expired(oldest))
                 continue
             end = start + forecast.times.at(oldest.size)
