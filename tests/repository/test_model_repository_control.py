@@ -97,8 +97,11 @@ def test_load_and_unload(explicit, tmp_path):
 def test_unload_what_is_not_there(explicit, tmp_path):
     write_adder(tmp_path, "a", 1)
     repository = explicit(tmp_path)
-    for name in ("a", "none"):
+    for name in ("a", "none", "../a", "x" * 300):  # as in Triton
         repository.unload(name).result(SOON)
+    for name in ("", " "):
+        with pytest.raises(InvalidArgument, match=r"^Model name cannot be empty"):
+            repository.unload(name)
     assert repository.entries == []
 
 
@@ -266,7 +269,7 @@ def test_broken_files_leave_nothing_behind(explicit, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overrides(make_repository, tmp_path):
+def test_overrides(make_repository, tmp_path, caplog):
     write_adder(tmp_path, "a", 1, config="max_batch_size: 4")
     write_adder(tmp_path, "b", 1, config="max_batch_size: 4")
     write_adder(tmp_path, "c", 1)
@@ -276,6 +279,13 @@ def test_overrides(make_repository, tmp_path):
     assert repository.find("a").model.signature.max_batch == 3
     assert repository.find("c").model.signature.max_batch == 9
     assert "max_batch" in entry_of(repository, "b", "").reason
+    assert "fields of model" not in caplog.text
+
+
+def test_overrides_of_what_is_not_there_are_told(make_repository, tmp_path, caplog):
+    defaults = ConfigDefaults({"typo": ("max_batch_size=2",)})
+    make_repository(tmp_path, control=ControlMode.EXPLICIT, defaults=defaults).load_all()
+    assert "fields of model 'typo' are set, and no repository has it" in caplog.text
 
 
 def test_without_auto_complete(make_repository, tmp_path):

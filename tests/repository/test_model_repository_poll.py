@@ -234,5 +234,6 @@ def test_poller():
     while looked.acquire(blocking=False):
         pass
     assert not looked.acquire(timeout=0.02)
-    with pytest.raises(ValueError, match="got poll_seconds=0, expected more than 0"):
-        Poller(0, look)
+    for seconds in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"got poll_seconds={seconds}, expected more than 0"):
+            Poller(seconds, look)

@@ -217,7 +217,10 @@ def test_an_empty_repository(tmp_path):
         (("--model-repository", "/nowhere/at/all"), "Directory '/nowhere/at/all' does not exist"),
         (("--model-repository", EXAMPLES, "--grpc-port", "99999"), "99999 is not in the range 0<=x<=65535"),
         (("--model-repository", EXAMPLES, "--metrics-port=-1"), "-1 is not in the range 0<=x<=65535"),
-        (("--model-repository", EXAMPLES, "--exit-timeout-secs=-1"), "-1.0 is not in the range x>=0"),
+        (
+            ("--model-repository", EXAMPLES, "--exit-timeout-secs=-1"),
+            "-1.0 is not in the range 0<=x<=31536000",
+        ),
         (("--model-repository", EXAMPLES, "--exit-on-error", "maybe"), "'maybe' is not a valid boolean"),
         (("--model-repository", EXAMPLES, "--no-such-option"), "No such option '--no-such-option'"),
     ],
@@ -279,7 +282,9 @@ def test_polling(two_models):
     ("arguments", "text"),
     [
         (("--model-control-mode", "always"), "'always' is not one of 'none', 'poll', 'explicit'"),
-        (("--repository-poll-secs", "0"), "0.0 is not in the range x>0"),
+        (("--repository-poll-secs", "0"), "0.0 is not in the range 0<x<=31536000"),
+        (("--repository-poll-secs", "inf"), "inf is not in the range 0<x<=31536000"),
+        (("--exit-timeout-secs=nan",), "got nan, expected a number of seconds"),
         (("--model-load-thread-count=0",), "0 is not in the range x>=1"),
         (("--load-model", "digits"), "--load-model wants --model-control-mode=explicit"),
         (("--set", "digits=1"), "got 'digits=1', expected MODEL.FIELD=VALUE"),
@@ -333,3 +338,77 @@ def test_what_options_say(two_models):
         max_batch=16,
     )
     assert (options.cache_size, options.rate_limit) == (1048576, {"R1": 4, ("R2", "0"): 5})
+
+
+def test_every_option_in_the_environment(two_models):
+    """And it says the same there, however it is written on the command line."""
+    said = []
+
+    @click.command(context_settings={"auto_envvar_prefix": "YAIS_SERVE"})
+    @with_server_options
+    def command(**given):
+        said.append(server_options(given))
+
+    values = {
+        "model-repository": str(two_models),
+        "model-control-mode": "explicit",
+        "repository-poll-secs": "2.5",
+        "load-model": "first second",
+        "model-load-thread-count": "3",
+        "set": "first.max_batch_size=2 second.parameters.a.string_value=b",
+        "disable-auto-complete-config": "true",
+        "backend-config": "onnxruntime,default-max-batch-size=16",
+        "cache-config": "local,size=1024",
+        "rate-limit": "execution_count",
+        "rate-limit-resource": "R1:4 R2:5:0",
+        "grpc-address": "::1",
+        "grpc-port": "9001",
+        "allow-metrics": "TRUE",
+        "metrics-address": "127.0.0.1",
+        "metrics-port": "9002",
+        "id": "mine",
+        "strict-readiness": "0",
+        "exit-timeout-secs": "7",
+        "drain-delay-secs": "0.5",
+    }
+    declared = {option.opts[0].removeprefix("--") for option in command.params}
+    assert set(values) == declared
+    env = {"YAIS_SERVE_" + name.upper().replace("-", "_"): value for name, value in values.items()}
+    flag = values.pop("disable-auto-complete-config") and "--disable-auto-complete-config"
+    several = {"load-model", "set", "rate-limit-resource"}
+    pairs = [
+        (name, value)
+        for name, text in values.items()
+        for value in (text.split() if name in several else [text])
+    ]
+    joined = [f"--{name}={value}" for name, value in pairs]
+    apart = [word for name, value in pairs for word in (f"--{name}", value)]
+    runner = CliRunner()
+    for arguments, variables in (([], env), ([flag, *joined], {}), ([*apart, flag], {})):
+        result = runner.invoke(command, arguments, env=variables)
+        assert result.exit_code == 0, result.output
+    assert said[0] == said[1] == said[2]
+    assert said[0].load == ("first", "second")
+    assert (said[0].metrics_port, said[0].strict_readiness, said[0].drain_delay) == (9002, False, 0.5)
+
+
+HANGS = "while True: pass"
+
+
+def test_a_model_that_hangs_keeps_the_server_neither_from_others_nor_from_its_end(tmp_path):
+    write(tmp_path, "good", identity("FP32"))
+    tensors = (
+        "input { name: 'X' data_type: TYPE_FP32 dims: 1 } output { name: 'Y' data_type: TYPE_FP32 dims: 1 }"
+    )
+    write(tmp_path, "hangs", HANGS.encode(), f"backend: 'python' {tensors}", filename="model.py")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with yais_serve("--model-repository", tmp_path, f"--grpc-port={port}") as serving, Wire(port) as wire:
+        request = pb.ModelReadyRequest(name="good")
+        wire.method("ServerLive")(b"", timeout=SOON, wait_for_ready=True)
+        eventually(lambda: wire.call("ModelReady", request).ready)
+        assert wire.infer(infer_request("good", {"X": np.ones((1, 3), np.float32)}))
+        assert not wire.call("ServerReady").ready
+        assert [row.state for row in wire.call("RepositoryIndex").models] == ["READY", "LOADING"]
+        assert serving.end(signal.SIGTERM)[0] == 0

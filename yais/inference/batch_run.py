@@ -160,7 +160,10 @@ class BatchRun:
             if not self._claim() and not runner.stateful:
                 self._jobs, self._execution = [], None
             if self._execution is not None:
-                self._launch(self._execution, token.item)
+                if runner.decoupled and len(self._jobs) > 1:  # their responses end at different times
+                    self._run_singly()
+                else:
+                    self._launch(self._execution, token.item)
         except BaseException as error:
             self._error = error
         if self._error is not None:
@@ -282,7 +285,7 @@ class BatchRun:
     def _stream(self, engine: DecoupledEngine, execution: HostExecution) -> None:
         """Hand out the responses to the one request of a batch as they come."""
         runner, record = self._runner, self._record
-        (job,) = self._jobs  # of several, each alone: that this raises makes `_split` see to it
+        (job,) = self._jobs
         respond = cast("Respond", job.request.respond)
         with contextlib.closing(engine.stream(execution.inputs)) as stream:
             for outputs in stream:
@@ -315,14 +318,19 @@ class BatchRun:
 
     def _split(self, error: BaseException) -> None:
         """Run the requests of a failed batch one by one; a single one has failed for good."""
-        runner = self._runner
+        late = isinstance(error, DeadlineExceeded)  # alone they would be later still
+        if len(self._jobs) > 1 and self._token is not None and not late and not self._runner.stateful:
+            self._run_singly()
+            return
         jobs, self._jobs = self._jobs, []
         self._execution = self._outputs = None
-        late = isinstance(error, DeadlineExceeded)  # alone they would be later still
-        if len(jobs) == 1 or self._token is None or late or runner.stateful:
-            for job in jobs:
-                self._fail(job, error)
-            return
+        for job in jobs:
+            self._fail(job, error)
+
+    def _run_singly(self) -> None:
+        """Run each request as a batch of its own, with the lane and the token of this one."""
+        jobs, self._jobs = self._jobs, []
+        self._execution = self._outputs = None
         for job in jobs:
             if job.future.cancelled():
                 continue
@@ -330,22 +338,26 @@ class BatchRun:
             self._record = BatchRecord(CloseReason.INSTANCE)
             self._record.input_start = monotonic()
             try:
-                self._held_lane().staging.reset()  # the batch's; a job that brought its lane along is alone
-                execution = self._begin([job])
-                self._launch(execution, self._token.item)
-                if runner.decoupled:
-                    continue
-                if self._outputs is None:
-                    execution.wait()
-                    self._record.infer_end = monotonic()
-                    self._outputs = self._kept(execution.outputs())
-                responses = runner.responder.responses([job], self._outputs)
-            except BaseException as single:
-                self._fail(job, single)
-            else:
-                runner.record(self._record.of([job]))
-                self._answer(job, responses[0])
+                self._run_one(job)
+            except BaseException as error:
+                self._fail(job, error)
         self._jobs, self._outputs = [], None
+
+    def _run_one(self, job: Job) -> None:
+        runner = self._runner
+        assert self._token is not None
+        self._held_lane().staging.reset()  # the batch's; a job that brought its lane along is alone
+        execution = self._begin([job])
+        self._launch(execution, self._token.item)
+        if runner.decoupled:  # has been answered
+            return
+        if self._outputs is None:
+            execution.wait()
+            self._record.infer_end = monotonic()
+            self._outputs = self._kept(execution.outputs())
+        (response,) = runner.responder.responses([job], self._outputs)
+        runner.record(self._record.of([job]))
+        self._answer(job, response)
 
     def _fail(self, job: Job, error: BaseException) -> None:
         name = self._runner.signature.name

@@ -91,7 +91,7 @@ class Scheduler:
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
         self._blocked_since: int | None = None  # waiting for a lane
-        self._ready = True  # no lane and no permits were missing when they were last tried
+        self._supplied = True  # no lane and no permits were lacking when they were last tried
         self._soon = False  # `_on_soon` is going to be called
         self._patience = _SOONEST
         self._closed = False
@@ -212,6 +212,8 @@ class Scheduler:
         self._give_back(instance)
         if self.pending:
             self._dispatch()
+        elif self._queue.expires:
+            self._set_timer()
 
     def _give_back(self, instance: int) -> None:
         with self._lock:
@@ -236,10 +238,10 @@ class Scheduler:
             refused = self._bury_placed(now) if self._placed else []
             if self._free and self._placed:
                 work = self._take_placed()
-                self._ready = work is not None
+                self._supplied = work is not None
             elif self._free and len(self._queue):
                 taken = lane or self._lanes.try_acquire()
-                self._ready = taken is not None
+                self._supplied = taken is not None
                 if taken is None:
                     wait = self._blocked_since is None
                     self._blocked_since = self._blocked_since or now
@@ -271,10 +273,10 @@ class Scheduler:
         for instance in self._free:
             if instance not in wanted:
                 self._permits[instance].release(ran=False)
-        self._ready = not wanted
+        self._supplied = not wanted
         for instance in reversed(wanted):
             if self._permits[instance].try_acquire():
-                self._ready = True
+                self._supplied = True
                 batch = self._queue.take(now, [instance])
                 if batch is not None:
                     return batch
@@ -321,10 +323,10 @@ class Scheduler:
                 self._runner.fail(job, error)
 
     def _set_timer(self) -> None:
-        if not len(self._queue):
+        if not (len(self._queue) or self._queue.expires):
             return
         with self._lock:
-            when = self._queue.wake_at(free=bool(self._free) and self._ready)
+            when = self._queue.wake_at(free=bool(self._free) and self._supplied)
             if when is None or (self._wake_at is not None and self._wake_at <= when):
                 return
             self._wake_at = when
@@ -346,6 +348,8 @@ class Scheduler:
             if self._wake_at != when:  # an earlier one came first, and has asked for another if need be
                 return
             self._wake_at = None
+            refused = self._queue.reap(monotonic())
+        self._fail(refused)
         self._dispatch()
 
 

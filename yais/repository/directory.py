@@ -14,7 +14,10 @@ from pathlib import Path
 
 from yais.errors import InvalidArgument, NotFound
 
-__all__ = ["ModelDirectory", "check_name", "find_model", "find_models"]
+__all__ = ["ModelDirectory", "check_name", "check_not_empty", "find_model", "find_models"]
+
+_LONGEST_NAME = 255
+"""NAME_MAX of Linux, bytes."""
 
 _VERSION = re.compile(r"[1-9][0-9]*")
 
@@ -101,22 +104,48 @@ def find_models(roots: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
         if not root.is_dir():
             raise NotFound(f"model repository {root} is not a directory")
         for path in sorted(root.iterdir()):
-            if path.is_dir() and not path.name.startswith((".", "__")):
+            if _is_model_name(path.name) and path.is_dir():
                 found[path.name] = (*found.get(path.name, ()), path)
     return found
 
 
 def find_model(roots: Iterable[Path], name: str) -> tuple[Path, ...]:
-    """Return the directories of one name. Raises NotFound when there is none."""
+    """Return the directories of one name.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    InvalidArgument
+        The name is none that a directory can have.
+    """
+    check_name(name)
     found = tuple(root / name for root in roots if (root / name).is_dir())
-    if not found or name.startswith((".", "__")):
+    if not (found and _is_model_name(name)):
         raise NotFound(f"no repository has a directory '{name}'")
     return found
 
 
 def check_name(name: str) -> None:
     """Raise InvalidArgument for what can be no directory in a repository."""
-    if not name.strip():
-        raise InvalidArgument("Model name cannot be empty. Please enter a valid name to deploy.")
+    check_not_empty(name)
     if name in {".", ".."} or any(character in name for character in "/\\\0"):
         raise InvalidArgument("model name must not contain path traversal characters")
+    if (size := len(name.encode(errors="surrogateescape"))) > _LONGEST_NAME:
+        raise InvalidArgument(
+            f"got a model name of {size} bytes, expected {_LONGEST_NAME} at most, as for any directory"
+        )
+
+
+def check_not_empty(name: str) -> None:
+    """Raise InvalidArgument for an empty name of a model."""
+    if not name.strip():
+        raise InvalidArgument("Model name cannot be empty. Please enter a valid name to deploy.")
+
+
+def _is_model_name(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # clients can only be told of what is UTF-8
+        return False
+    return not name.startswith((".", "__"))

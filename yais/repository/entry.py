@@ -38,12 +38,15 @@ class LoadedModel:
         For each output with a label file, its lines.
     composed
         Whether it runs other models of the repository.
+    key
+        Tells it from all others, without keeping it in memory.
     """
 
     model: Servable
     config: ModelConfig
     labels: dict[str, list[str]] = field(default_factory=dict)
     composed: bool = False
+    key: object = field(default_factory=object)
 
 
 @dataclass(frozen=True, slots=True)

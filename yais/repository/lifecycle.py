@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from yais.core.future import Future
 from yais.core.thread_pool import ThreadPool
-from yais.errors import InvalidArgument, NotFound, Unavailable, YaisError
-from yais.repository.entry import ModelEntry, ModelState
+from yais.errors import NotFound, YaisError
+from yais.repository.dependencies import Dependencies, lacks
+from yais.repository.entry import ModelEntry
 from yais.repository.loader import LoadPlan, ModelLoader
-from yais.repository.outcomes import LoadOutcomes, models_of, reason_of
-from yais.repository.records import Record, dependants, reaches
+from yais.repository.outcomes import LoadOutcomes
+from yais.repository.records import Attempt, Record, dependants, reaches, served_needs
 from yais.repository.retirement import Retirement
 from yais.repository.snapshot import Snapshot, changes
 from yais.repository.source import Source
 from yais.repository.table import ModelTable
+from yais.repository.version_loader import VersionLoader
 
-__all__ = ["ModelLifecycle"]
+__all__ = ["FindSource", "ModelLifecycle"]
 
 T = TypeVar("T")
 
-_NONE = "which has no loaded version"
+
+class FindSource(Protocol):
+    """Finds what a name stands for in the directories."""
+
+    def __call__(self, name: str, config: str | None = None) -> Source:
+        """Return it, with a configuration that is to be taken instead of the file; raise YaisError."""
 
 
 class ModelLifecycle:
-    """Changes a table of models. All of it runs on one event loop; what takes time runs on a pool.
+    """Changes a table of models. All of it runs on one event loop; what takes time runs on two pools.
 
     What is done about one model is done in the order asked for. Who needs others waits for them with its own
     turn held, and nobody waits in a circle: `_waits` says who waits for whom.
 
     Parameters
     ----------
-    find_source
-        Returns what a name stands for in the directories; raises NotFound.
+    load_pool, file_pool
+        Where models are loaded, and where directories are looked at: that never waits for a model.
     loads_needed
         Whether a model that others need is loaded for them, if nobody has asked for it.
     """
@@ -46,19 +54,21 @@ class ModelLifecycle:
         table: ModelTable,
         retirement: Retirement,
         outcomes: LoadOutcomes,
-        pool: ThreadPool,
-        find_source: Callable[[str], Source],
+        load_pool: ThreadPool,
+        file_pool: ThreadPool,
+        find_source: FindSource,
         *,
         loads_needed: bool,
     ) -> None:
         self._loader = loader
         self._table = table
-        self._retirement = retirement
+        self._versions = VersionLoader(loader, retirement, load_pool)
         self._outcomes = outcomes
-        self._pool = pool
+        self._file_pool = file_pool
         self._find_source = find_source
         self._loads_needed = loads_needed
         self._records: dict[str, Record] = {}
+        self._dependencies = Dependencies(table, self._records)
         self._waits: dict[str, frozenset[str]] = {}
 
     async def load(self, name: str, make_source: Callable[[], Source] | None = None) -> None:
@@ -76,10 +86,12 @@ class ModelLifecycle:
         InvalidArgument
             A version of it cannot be loaded.
         """
-        changed = await self._bring(name, make_source, retry=True, wanted=True)
-        error = self._record(name).error
-        if changed:
-            await self._refresh(name)
+        changed: set[str] = set()
+        async with self._turn(name) as record:
+            record.wanted = True
+            await self._renew(name, record, make_source, changed, retry=True)
+            error = record.error
+        await self._refresh(changed)
         if error is not None:
             raise type(error)(str(error))
 
@@ -92,13 +104,16 @@ class ModelLifecycle:
 
     async def follow(self, found: Mapping[str, Snapshot]) -> None:
         """Make the models what their directories say, but for those that something is being done about."""
+        busy = {name for name, record in self._records.items() if record.holders}
         tried = {
-            name: record.source.snapshot
+            name: record.tried.source.snapshot
             for name, record in self._records.items()
-            if record.source is not None and not record.turn.locked()
+            if record.tried is not None and name not in busy
         }
-        idle = {name: now for name, now in found.items() if not self._record(name).turn.locked()}
-        change = changes(tried, idle)
+        # Somebody may have asked for what was not there at all.
+        failed = {entry.name for entry in self._table.entries if not entry.as_wanted} - busy
+        tried = dict.fromkeys(failed, Snapshot()) | tried
+        change = changes(tried, {name: now for name, now in found.items() if name not in busy})
         loads = [self.load(name) for name in sorted(change.load)]
         unloads = [self.unload(name) for name in sorted(change.unload)]
         await asyncio.gather(*loads, *unloads, return_exceptions=True)  # the entries say what went wrong
@@ -113,158 +128,145 @@ class ModelLifecycle:
         dependents
             Whether models that only it has needed, and that nobody has asked for, are unloaded, too.
         """
-        record = self._records.get(name)
-        if record is None:
-            return
-        async with record.turn:
+        async with self._turn(name) as record:
             await self._free_dependants(name)
             needs = record.needs
             self._outcomes.withdraw(name, record)
-            record.source = record.plan = record.error = None
-            record.lacking = record.wanted = False
+            record.tried = record.good = record.error = None
+            record.wanted = False
         if not dependents:
             return
-        await _ended(record)  # its requests still use what it needs
         for needed in sorted(needs):
-            other = self._records.get(needed)
-            if other is not None and not other.wanted and not dependants(self._records, needed):
-                await self.unload(needed, dependents=True)
+            if self._needless(needed):
+                await self.unload(needed, dependents=True)  # once the requests of this one have ended
+
+    def _needless(self, name: str) -> bool:
+        record = self._records.get(name)
+        waited_for = frozenset().union(*self._waits.values())
+        return not (record is None or record.wanted or name in waited_for or dependants(self._records, name))
 
     async def _free_dependants(self, name: str) -> None:
-        """Withdraw the models that need one, and wait until their requests have ended."""
-        while self._take_down_dependants(name):
-            for other in dependants(self._records, name):
-                await _ended(self._records[other])
+        """Withdraw the models that need one, and wait until the requests of all that did have ended."""
+        while True:
+            loaded = [other for other, needs in served_needs(self._records).items() if name in needs]
+            for other in loaded:
+                await self._free_dependants(other)
+                if (record := self._records[other]).loaded:
+                    self._outcomes.lost(other, record, lacks(other, name))
+            ending = [
+                freed
+                for record in self._records.values()
+                for freed, needs in record.leaving
+                if name in needs and not freed.done()
+            ]
+            if not (loaded or ending):
+                return
+            await _all_done(ending)
 
-    async def _bring(
+    async def _bring(self, name: str, changed: set[str]) -> None:
+        """Bring a model up to its source, that nobody asks for right now."""
+        async with self._turn(name) as record:
+            await self._renew(name, record, partial(self._known_source, name, record), changed)
+
+    async def _renew(
         self,
         name: str,
-        make_source: Callable[[], Source] | None = None,
+        record: Record,
+        make_source: Callable[[], Source] | None,
+        changed: set[str],
         *,
         retry: bool = False,
-        wanted: bool = False,
-    ) -> bool:
-        """Bring a model up to its source; return whether what serves is another now."""
-        record = self._record(name)
-        async with record.turn:
-            record.wanted = record.wanted or wanted
-            try:
-                source = await self._in_pool(make_source or partial(self._source, name, record))
-            except Exception as error:
-                return self._outcomes.unread(name, record, None, error)
-            same = source == record.source
-            if same and record.error is not None and not (retry or record.lacking):
-                return False
-            plan = record.plan if same and record.error is None else None
-            try:
-                if plan is None:
-                    plan = await self._in_pool(partial(self._loader.plan, source))
-            except Exception as error:
-                return self._outcomes.unread(name, record, source, error)
-            changed = await self._bring_needed(name, plan)
-            if same and record.error is None and record.loaded and not (changed or record.lacking):
-                return False
-            record.source, record.plan = source, plan
-            return await self._load(name, record, source, plan)
+    ) -> None:
+        """Bring a model up to a source; note in `changed` what serves otherwise than before."""
+        try:
+            source = await self._look(make_source or partial(self._find_source, name))
+        except Exception as error:
+            return self._outcomes.unread(name, record, None, error)
+        tried, good = record.tried, record.good
+        failed = tried is not None and tried.source == source and record.error is not None
+        if tried is not None and failed and not (retry or self._dependencies.outdated(tried)):
+            return None
+        same = good if good is not None and good.source == source else None
+        try:
+            plan = same.plan if same else None
+            if plan is None:
+                plan = await self._look(partial(self._loader.plan, source))
+        except Exception as error:
+            return self._outcomes.unread(name, record, source, error)
+        await self._bring_needed(name, plan, changed)
+        if same and record.loaded and not self._dependencies.outdated(same):
+            return self._outcomes.settle(name, record)
+        if await self._load(name, record, Attempt(source, plan, self._dependencies.found(plan)), plan):
+            changed.add(name)
+        return None
 
-    async def _bring_needed(self, name: str, plan: LoadPlan) -> bool:
-        """Wait for the models that one needs, loading them if need be; return whether any has changed."""
+    async def _bring_needed(self, name: str, plan: LoadPlan, changed: set[str]) -> None:
+        """Wait for the models that one needs, loading them if need be."""
         needs = frozenset(needed for needed, _ in plan.needs)
         if not needs or reaches(self._waits, needs, name):
-            return False  # in a circle, none is ever there
+            return  # in a circle, none is ever there
         self._waits[name] = needs
         try:
             known = [needed for needed in sorted(needs) if self._loads_needed or needed in self._records]
-            return any(await asyncio.gather(*(self._bring(needed) for needed in known)))
+            await asyncio.gather(*(self._bring(needed, changed) for needed in known))
         finally:
             del self._waits[name]
 
-    async def _load(self, name: str, record: Record, source: Source, plan: LoadPlan) -> bool:
-        if lack := self._lack(name, plan):
-            source.discard()
-            return self._outcomes.lost(name, record, lack)
-        versions = [str(version) for version in plan.versions]
-        for version in versions:
-            self._outcomes.begin(name, version)
-        outcomes = await asyncio.gather(
-            *(self._in_pool(partial(self._attempt, source, plan, version)) for version in plan.versions)
-        )
-        made = [outcome for outcome in outcomes if isinstance(outcome, ModelEntry)]
-        failures = [
-            (version, outcome)
-            for version, outcome in zip(versions, outcomes, strict=True)
-            if isinstance(outcome, str)
-        ]
-        lack = self._lack(name, plan)  # it may have gone meanwhile
-        if not failures and not lack:
-            return self._outcomes.serve(name, record, made)
-        if made:
-            self._retirement.retire(models_of(made), lambda: None)
-        else:
-            source.discard()
+    async def _load(self, name: str, record: Record, attempt: Attempt, plan: LoadPlan) -> bool:
+        """Load all versions; return whether what serves is another now, or nothing."""
+        record.tried = attempt
+        made: list[ModelEntry] = []
+        failures: list[tuple[str, str]] = []
+        lack = self._dependencies.lack(name, plan)
+        if not lack:
+            for version in plan.versions:
+                self._outcomes.begin(name, str(version))
+            made, failures = await self._versions.load(attempt.source, plan)
+            lack = self._dependencies.lack(name, plan)  # it may have gone meanwhile
+            if not (lack or failures):
+                return self._outcomes.serve(name, record, made)
         if not failures:
-            return self._outcomes.lost(name, record, lack)
-        text = f"it is not loaded without version {failures[0][0]}"
-        failures += [(entry.version, text) for entry in made]
-        # What it needs has changed, so what serves does not fit it any more.
-        changed = record.lacking and self._outcomes.withdraw(name, record)
-        self._outcomes.failed(name, record, failures, lacking=record.lacking)
+            self._versions.drop(attempt.source, made)
+        # If what it needs has changed, what serves does not fit it any more.
+        unfit = record.good is not None and self._dependencies.outdated(record.good)
+        changed = unfit and self._outcomes.withdraw(name, record)
+        failures = failures or [(str(version), lack) for version in plan.versions]
+        self._outcomes.failed(name, record, failures)
         return changed
 
-    def _attempt(self, source: Source, plan: LoadPlan, version: int) -> ModelEntry | str:
-        """Load a version, on a thread of the pool; return why it cannot be, if so."""
-        start = time.monotonic()
+    async def _refresh(self, changed: set[str]) -> None:
+        """Look again at the models that need some which have changed."""
+        while changed:
+            others = {other for name in changed for other in dependants(self._records, name)}
+            changed = set()
+            for other in sorted(others):
+                await self._bring(other, changed)
+
+    def _known_source(self, name: str, record: Record) -> Source:
+        """Return what a model is made from: as a client wanted it, if so."""
+        source = record.good.source if record.good is not None else None
+        if source is None or source.uploaded is None:
+            return self._find_source(name, source.config if source is not None else None)
+        if not record.loaded:
+            raise NotFound(f"the files that a client has sent for model '{name}' are gone")
+        return source
+
+    @asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[Record]:
+        record = self._records.setdefault(name, Record())
+        record.holders += 1
         try:
-            loaded = self._loader.load(plan, version)
-        except BaseException as error:  # a model may exit, too, and only ends itself with it
-            return reason_of(error)
-        if not self._retirement.admit(loaded, source):
-            return "the repository is closed"
-        seconds = time.monotonic() - start
-        return ModelEntry(plan.directory.name, str(version), ModelState.READY, "", loaded, seconds)
+            async with record.turn:
+                yield record
+        finally:
+            record.holders -= 1
+            if record.blank:  # a name that stands for nothing; anybody may ask for any number of them
+                del self._records[name]
 
-    def _lack(self, name: str, plan: LoadPlan) -> str:
-        """Return which model that one needs is not there; empty if all are."""
-        for needed, version in plan.needs:
-            try:
-                self._table.find(needed, version)
-            except (NotFound, Unavailable, InvalidArgument):
-                which = f"whose required version {version} is not loaded" if version else _NONE
-                return f"ensemble '{name}' depends on '{needed}' {which}"
-        return ""
-
-    def _take_down_dependants(self, name: str) -> bool:
-        """Withdraw the loaded models that need one; return whether there were any."""
-        found = False
-        for other in dependants(self._records, name):
-            record = self._records[other]
-            if record.loaded:
-                found = True
-                self._take_down_dependants(other)
-                text = f"ensemble '{other}' depends on '{name}' {_NONE}"
-                self._outcomes.lost(other, record, text)
-        return found
-
-    async def _refresh(self, name: str) -> None:
-        """Look again at the models that need one which has changed."""
-        for other in dependants(self._records, name):
-            self._records[other].lacking = True  # so that it is tried again, if only to be checked
-            if await self._bring(other):
-                await self._refresh(other)
-
-    def _source(self, name: str, record: Record) -> Source:
-        """Return what a model is made from that nobody asks for right now: as a client wanted it, if so."""
-        if record.loaded and record.source is not None and record.source.config is not None:
-            return record.source
-        return self._find_source(name)
-
-    def _record(self, name: str) -> Record:
-        return self._records.setdefault(name, Record())
-
-    async def _in_pool(self, call: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._pool.submit(call))
+    async def _look(self, call: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._file_pool.submit(call))
 
 
-async def _ended(record: Record) -> None:
-    if record.freed is not None:
-        await asyncio.wrap_future(record.freed)
+async def _all_done(futures: list[Future[bool]]) -> None:
+    for future in futures:
+        await asyncio.wrap_future(future)

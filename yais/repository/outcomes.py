@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
-from yais.core.future import Future
 from yais.errors import Internal, InvalidArgument, status_of
 from yais.repository.entry import UNLOADED, LoadedModel, ModelEntry, ModelState
-from yais.repository.records import Record
+from yais.repository.records import Attempt, Record
 from yais.repository.retirement import Retirement
 from yais.repository.source import Source
 from yais.repository.table import ModelTable
@@ -18,6 +17,9 @@ __all__ = ["LoadOutcomes", "Progress", "models_of", "reason_of"]
 
 Progress = Callable[[ModelEntry], None]
 """Told the entry of a version when it begins to load and when that has ended."""
+
+_LONGEST = 2000
+"""Characters of a reason: of the metadata of a call, status included, clients take 8 KiB."""
 
 _log = logging.getLogger("yais.repository")
 
@@ -44,27 +46,31 @@ class LoadOutcomes:
             self._table.put(entry)
         self._report(entry)
 
-    def unread(self, name: str, record: Record, source: Source | None, error: BaseException) -> bool:
+    def unread(self, name: str, record: Record, source: Source | None, error: BaseException) -> None:
         """Note that there is no source, or that what it says cannot be read."""
         text = reason_of(error)
         record.error = Internal(f"failed to load '{name}', failed to poll from model repository: {text}")
         if source is not None:
-            record.source, record.lacking = source, False
+            record.tried = Attempt(source)
             source.discard()
             if source.config is None:  # what a client sends is only the client's affair
                 self.fail(name, [("", text)])
-        return False
 
-    def failed(
-        self, name: str, record: Record, failures: list[tuple[str, str]], *, lacking: bool = False
-    ) -> None:
+    def failed(self, name: str, record: Record, failures: list[tuple[str, str]]) -> None:
         """Note that versions cannot be loaded. What serves goes on."""
         text = " ".join(
             f"version {version} is at UNAVAILABLE state: {reason};" for version, reason in failures
         )
-        record.error = InvalidArgument(f"load failed for model '{name}': {text}")
-        record.lacking = lacking
+        record.error = InvalidArgument(f"load failed for model '{name}': {_shortened(text)}")
         self.fail(name, failures)
+
+    def settle(self, name: str, record: Record) -> None:
+        """Note that what serves is what is wanted, whatever was tried since."""
+        record.tried = record.good
+        if record.error is not None:
+            record.error = None
+            serving = [entry for entry in self._table.entries if entry.name == name and entry.loaded]
+            self._table.publish(name, [replace(entry, reason="") for entry in serving])
 
     def fail(self, name: str, failures: list[tuple[str, str]]) -> None:
         """Note why versions are not ready; if others are, that these are not what they should be."""
@@ -83,39 +89,39 @@ class LoadOutcomes:
             )
             self._table.put(replace(entry, reason=reason))
 
-    def lost(self, name: str, record: Record, reason: str) -> bool:
-        """Note that a model lacks another; return whether it was loaded: without that it cannot go on."""
-        changed = self.withdraw(name, record)
-        versions = record.plan.versions if record.plan else ()
-        self.failed(name, record, [(str(version), reason) for version in versions], lacking=True)
-        return changed
+    def lost(self, name: str, record: Record, reason: str) -> None:
+        """Note that what serves loses a model that it needs: without that it cannot go on."""
+        self.withdraw(name, record)
+        record.tried = record.good
+        versions = record.good.plan.versions if record.good and record.good.plan else ()
+        self.failed(name, record, [(str(version), reason) for version in versions])
 
     def withdraw(self, name: str, record: Record) -> bool:
         """Let requests find no version of a model; return whether they have found one."""
-        loaded, record.loaded = record.loaded, ()
+        old, record.loaded = record.loaded, ()
         gone = self._table.publish(name, [])
-        if loaded:
-            record.freed = self._retire(loaded, gone)
-        return bool(loaded)
+        self._retire(record, old, gone)
+        return bool(old)
 
-    def _retire(self, loaded: Iterable[LoadedModel], gone: list[ModelEntry]) -> Future[None]:
+    def serve(self, name: str, record: Record, made: list[ModelEntry]) -> bool:
+        """Let requests find these versions of a model instead of those before; return True."""
+        gone = self._table.publish(name, made)
+        for entry in made:
+            self._report(entry)
+        self._retire(record, record.loaded, gone)
+        record.loaded, record.good, record.error = models_of(made), record.tried, None
+        return True
+
+    def _retire(self, record: Record, old: tuple[LoadedModel, ...], gone: list[ModelEntry]) -> None:
         def note() -> None:
             for entry in gone:
                 ended = replace(entry, state=ModelState.UNAVAILABLE, reason=UNLOADED)
                 self._table.put(ended, instead=entry)
 
-        return self._retirement.retire(loaded, note)
-
-    def serve(self, name: str, record: Record, made: list[ModelEntry]) -> bool:
-        """Let requests find these versions of a model instead of those before; return True."""
-        old, record.loaded = record.loaded, models_of(made)
-        record.error, record.lacking = None, False
-        gone = self._table.publish(name, made)
-        for entry in made:
-            self._report(entry)
+        record.leaving = [(freed, needs) for freed, needs in record.leaving if not freed.done()]
         if old:
-            self._retire(old, gone)
-        return True
+            needs = record.good.needs if record.good is not None else frozenset[str]()
+            record.leaving.append((self._retirement.retire(old, note), needs))
 
     def known(self, name: str) -> bool:
         """Return whether there is anything to say of a model."""
@@ -129,8 +135,13 @@ class LoadOutcomes:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what is said of an error as a reason. Never empty."""
-    return status_of(error)[1] or type(error).__name__
+    """Return what is said of an error as a reason: not empty, no more than a status can carry, and UTF-8."""
+    text = status_of(error)[1] or type(error).__name__
+    return _shortened(text.encode(errors="backslashreplace").decode())
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def models_of(entries: list[ModelEntry]) -> tuple[LoadedModel, ...]:

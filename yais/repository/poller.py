@@ -19,12 +19,13 @@ class Poller:
     Raises
     ------
     ValueError
-        `seconds` is not above 0.
+        `seconds` is not above 0, or more than threads can wait.
     """
 
     def __init__(self, seconds: float, look: Callable[[], object]) -> None:
-        if not seconds > 0:
-            raise ValueError(f"got poll_seconds={seconds}, expected more than 0")
+        if not 0 < seconds <= threading.TIMEOUT_MAX:
+            most = f"{threading.TIMEOUT_MAX:.0f}"
+            raise ValueError(f"got poll_seconds={seconds}, expected more than 0 and at most {most}")
         self._seconds = seconds
         self._look = look
         self._ended = threading.Event()

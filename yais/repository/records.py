@@ -12,7 +12,29 @@ from yais.repository.entry import LoadedModel
 from yais.repository.loader import LoadPlan
 from yais.repository.source import Source
 
-__all__ = ["Record", "dependants", "reaches"]
+__all__ = ["Attempt", "Record", "dependants", "reaches", "served_needs"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attempt:
+    """What it was tried to load a model from.
+
+    Attributes
+    ----------
+    plan
+        None if the source could not be read.
+    found
+        Keys of the models that it needs, as they were then; None for one that was not there.
+    """
+
+    source: Source
+    plan: LoadPlan | None = None
+    found: tuple[object | None, ...] = ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the models that it needs."""
+        return frozenset(name for name, _ in self.plan.needs) if self.plan else frozenset()
 
 
 @dataclass(slots=True, eq=False)
@@ -23,42 +45,51 @@ class Record:
     ----------
     turn
         Held while something is done about the model; first come, first served.
-    source, plan
-        What was tried last; None when there was nothing, or it could not be read.
+    holders
+        Who has the turn, or waits for it.
+    tried
+        What was tried last; None when there was nothing.
     error
         Why that did not work.
-    lacking
-        Whether a model that it needs is not there, or has changed since.
+    good
+        What was loaded last, until somebody unloads it.
     loaded
-        What serves, which may be older.
-    freed
-        Done when what was unloaded last is freed.
+        What serves; empty if `good` has lost what it needs.
+    leaving
+        Of what serves no more, what it needs, and the future that is done when it is freed.
     wanted
         Whether it was asked for itself, not only by a model that needs it.
     """
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    source: Source | None = None
-    plan: LoadPlan | None = None
+    holders: int = 0
+    tried: Attempt | None = None
     error: YaisError | None = None
-    lacking: bool = False
+    good: Attempt | None = None
     loaded: tuple[LoadedModel, ...] = ()
-    freed: Future[None] | None = None
+    leaving: list[tuple[Future[bool], frozenset[str]]] = field(default_factory=list)
     wanted: bool = False
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of the models that it needs."""
-        return frozenset(name for name, _ in self.plan.needs) if self.plan else frozenset()
+        """Names of the models that what serves needs, or what is to be loaded."""
+        attempts = (self.tried, self.good if self.loaded else None)
+        return frozenset().union(*(attempt.needs for attempt in attempts if attempt is not None))
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to remember, and nobody here."""
+        return not (self.holders or self.tried or self.good or self.leaving)
 
 
 def dependants(records: Mapping[str, Record], name: str) -> list[str]:
-    """Return the models that need this one, and are loaded or would be but for what they need."""
-    return sorted(
-        other
-        for other, record in records.items()
-        if name in record.needs and (record.loaded or record.lacking)
-    )
+    """Return the models that need this one, and are loaded or are to be."""
+    return sorted(other for other, record in records.items() if name in record.needs)
+
+
+def served_needs(records: Mapping[str, Record]) -> dict[str, frozenset[str]]:
+    """Return what the models that serve need, for each that does."""
+    return {name: record.good.needs for name, record in records.items() if record.loaded and record.good}
 
 
 def reaches(waits: Mapping[str, Iterable[str]], start: Iterable[str], goal: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,25 +15,31 @@ from yais.core.future import Future
 from yais.core.loop_thread import LoopThread
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
-from yais.errors import Unavailable
+from yais.errors import NotFound, Unavailable
 from yais.inference.rate_limiter import RateLimiter
 from yais.inference.response_cache import ResponseCache
 from yais.inference.servable import Servable
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
 from yais.repository.control import ControlMode
-from yais.repository.directory import check_name, find_model, find_models
+from yais.repository.directory import check_name, check_not_empty, find_model, find_models
 from yais.repository.entry import LoadedModel, ModelEntry, ModelState
 from yais.repository.lifecycle import ModelLifecycle
 from yais.repository.loader import ConfigDefaults, ModelLoader
 from yais.repository.outcomes import LoadOutcomes, Progress
 from yais.repository.poller import Poller
 from yais.repository.retirement import Retirement
+from yais.repository.roots import Roots
 from yais.repository.snapshot import snapshot
-from yais.repository.source import Source
+from yais.repository.source import Source, UploadedFiles
 from yais.repository.table import ModelTable
 
 __all__ = ["ControlMode", "LoadedModel", "ModelEntry", "ModelRepository", "ModelState"]
+
+_log = logging.getLogger("yais.repository")
+
+_FILE_THREADS = 2
+"""Of their own for looking at directories, so that the index never waits for a model that is loaded."""
 
 
 class ModelRepository:
@@ -52,7 +60,7 @@ class ModelRepository:
     load_threads
         Versions of models that are loaded at once.
     load
-        Models to load at the start in mode EXPLICIT; "*" is all of them.
+        Models to load at the start in mode EXPLICIT; "*" is all that are there.
     defaults
         What is done to all configurations.
     cache
@@ -82,16 +90,20 @@ class ModelRepository:
         limiter: RateLimiter | None = None,
     ) -> None:
         self._roots = list(roots)
+        self._polled = Roots(self._roots)
         self._control = control
         self._load = tuple(load)
+        self._overridden = frozenset(defaults.overrides) if defaults is not None else frozenset()
         self._table = ModelTable()
         self._retirement = Retirement()
         self._outcomes = LoadOutcomes(self._table, self._retirement)
         self._poller = Poller(poll_seconds, self._poll)
         self._pool = ThreadPool(load_threads, name="yais-load")
+        self._files = ThreadPool(_FILE_THREADS, name="yais-files")
         self._loop = LoopThread("yais-repository")
         self._pipelines = LoopThread("yais-pipelines")
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._sent: weakref.WeakSet[UploadedFiles] = weakref.WeakSet()  # files of clients
         loader = ModelLoader(
             lanes=lanes,
             tokens=tokens,
@@ -108,6 +120,7 @@ class ModelRepository:
             self._retirement,
             self._outcomes,
             self._pool,
+            self._files,
             self._source,
             loads_needed=control is ControlMode.EXPLICIT,
         )
@@ -130,9 +143,9 @@ class ModelRepository:
     def index(self) -> Future[list[ModelEntry]]:
         """Return the entries, and one without a version for every directory that was never loaded.
 
-        The future fails with NotFound when a root is no directory.
+        While a root cannot be read there are only the entries.
         """
-        return self._pool.submit(self._index)
+        return self._files.submit(self._index)
 
     def load_all(self, progress: Progress | None = None) -> None:
         """Load the models of the start. One that cannot be loaded keeps no other from it.
@@ -148,9 +161,11 @@ class ModelRepository:
         NotFound
             A root is no directory.
         """
-        found = find_models(self._roots)
+        found = self._polled.look()
+        for name in sorted(self._overridden - found.keys()):
+            _log.warning("fields of model '%s' are set, and no repository has it", name)
         chosen = self._control is not ControlMode.EXPLICIT or "*" in self._load
-        names = sorted(found) if chosen else list(dict.fromkeys(self._load))
+        names = sorted({*(found if chosen else ()), *self._load} - {"*"})
         if progress is not None:
             self._outcomes.progress = progress
         self._run(self._lifecycle.load_all, names).result()
@@ -190,7 +205,10 @@ class ModelRepository:
 
         def source() -> Source:
             if files:
-                return Source.upload(name, config, files)
+                sent = Source.upload(name, config, files)
+                if sent.uploaded is not None:
+                    self._sent.add(sent.uploaded)
+                return sent
             return self._source(name, config)
 
         return self._run(self._lifecycle.load, name, source)
@@ -219,7 +237,7 @@ class ModelRepository:
             The name is empty.
         """
         self._check_explicit()
-        check_name(name)
+        check_not_empty(name)
         return self._run(partial(self._lifecycle.unload, dependents=dependents), name)
 
     def close(self, timeout: float) -> bool:
@@ -231,8 +249,11 @@ class ModelRepository:
             self._retirement.close(deadline.remaining() or 0.0),
             self._pipelines.close(deadline.remaining() or 0.0),
             self._pool.close(deadline.remaining() or 0.0, discard=True),
+            self._files.close(deadline.remaining() or 0.0, discard=True),
         ]
         self._table.clear()
+        for sent in list(self._sent):
+            sent.remove()
         return all(ended)
 
     def _check_explicit(self) -> None:
@@ -247,12 +268,16 @@ class ModelRepository:
 
     def _index(self) -> list[ModelEntry]:
         known = self.entries
-        names = find_models(self._roots).keys() - {entry.name for entry in known}
+        try:
+            names = find_models(self._roots).keys() - {entry.name for entry in known}
+        except (OSError, NotFound) as error:
+            _log.warning("the model repositories could not be read for the index: %s", error)
+            names = set()
         new = [ModelEntry(name, "", ModelState.UNKNOWN) for name in names]
         return sorted([*known, *new], key=lambda entry: entry.name)
 
     def _poll(self) -> None:
-        found = {name: snapshot(paths) for name, paths in find_models(self._roots).items()}
+        found = {name: snapshot(paths) for name, paths in self._polled.look().items()}
         self._run(self._lifecycle.follow, found)
 
     def _run(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> Future[None]:

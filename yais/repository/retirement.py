@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import wait
 
 from yais.core.clock import Deadline
 from yais.core.future import Future
@@ -46,17 +47,26 @@ class Retirement:
         loaded.model.close(0.0)
         return False
 
-    def retire(self, models: Iterable[LoadedModel], then: Callable[[], None]) -> Future[None]:
+    def retire(
+        self, models: Iterable[LoadedModel], then: Callable[[], None], timeout: float = _PATIENCE
+    ) -> Future[bool]:
         """Close models on a thread of their own, which waits until their requests have ended.
 
         Parameters
         ----------
         then
             Called on that thread when they are closed.
+        timeout
+            Seconds that the requests may take.
+
+        Returns
+        -------
+        Future
+            Whether they have ended.
         """
-        done: Future[None] = Future()
+        done: Future[bool] = Future()
         done.set_running_or_notify_cancel()  # nobody who waits for it can cancel it
-        arguments = (list(models), then, done)
+        arguments = (list(models), then, timeout, done)
         thread = threading.Thread(target=self._retire, args=arguments, name="yais-unload", daemon=True)
         with self._lock:
             self._threads.add(thread)
@@ -64,27 +74,35 @@ class Retirement:
         return done
 
     def close(self, timeout: float) -> bool:
-        """Close all models, composed ones first; return whether all have ended within `timeout` seconds."""
+        """Close all models, composed ones first; return whether all have ended within `timeout` seconds.
+
+        One whose code does not come to an end keeps no other from being closed.
+        """
         deadline = Deadline.after(timeout)
         with self._lock:
             self._closed = True
-            models = sorted(self._alive, key=lambda loaded: not loaded.composed)
-            sources = list(self._alive.values())
+            models = list(self._alive)
+        closing: list[Future[bool]] = []
+        for composed in (True, False):
+            left = deadline.remaining() or 0.0
+            chosen = [loaded for loaded in models if loaded.composed is composed]
+            closing += [self.retire([loaded], lambda: None, left) for loaded in chosen]
+            wait(closing, deadline.remaining())
+        with self._lock:
             threads = list(self._threads)
-        ended = [loaded.model.close(deadline.remaining() or 0.0) for loaded in models]
         for thread in threads:
             thread.join(deadline.remaining())
-        for source in sources:
-            source.discard()
-        with self._lock:
-            self._alive.clear()
-        return all(ended) and not any(thread.is_alive() for thread in threads)
+        ended = all(future.done() and future.result() for future in closing)
+        return ended and not any(thread.is_alive() for thread in threads)
 
-    def _retire(self, models: list[LoadedModel], then: Callable[[], None], done: Future[None]) -> None:
+    def _retire(
+        self, models: list[LoadedModel], then: Callable[[], None], timeout: float, done: Future[bool]
+    ) -> None:
         name_thread("yais-unload")
+        ended = True
         while models:
             try:
-                self._free(models.pop())
+                ended = self._free(models.pop(), timeout) and ended
             except BaseException:  # a model's own `finalize` may raise anything
                 _log.exception("a model could not be unloaded")
         if not self._closed:
@@ -94,14 +112,17 @@ class Retirement:
         finally:
             with self._lock:
                 self._threads.discard(threading.current_thread())
-            done.set_result(None)
+            done.set_result(ended)
 
-    def _free(self, loaded: LoadedModel) -> None:
+    def _free(self, loaded: LoadedModel, timeout: float) -> bool:
         try:
-            if not loaded.model.close(_PATIENCE):
-                _log.error("model '%s' still has requests after %d s", loaded.model.name, _PATIENCE)
+            ended = loaded.model.close(timeout)
+            if not ended:
+                _log.error("model '%s' still has requests after %.0f s", loaded.model.name, timeout)
+            return ended
         finally:
             with self._lock:
                 source = self._alive.pop(loaded, None)
-            if source is not None:
+                used = any(other is source for other in self._alive.values())
+            if source is not None and not used:
                 source.discard()

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Changes", "Snapshot", "changes", "snapshot"]
+__all__ = ["Changes", "Item", "Snapshot", "changes", "snapshot"]
 
-Snapshot = frozenset[tuple[str, int, int]]
-"""Of every file its path, when it was modified (ns), and its size; of directories the path, and zeros."""
+Item = tuple[str, int, int, int]
+"""Of a file its path, when it was modified and when its inode was (ns), and its size; of directories zeros.
 
-_DEPTH = 16  # directories in directories; links may go in a circle
+The time of the inode cannot be set: it tells apart what was copied with its times.
+"""
+
+Snapshot = frozenset[Item]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ def snapshot(paths: Iterable[Path]) -> Snapshot:
 
     What vanishes meanwhile is not in it; no error is raised.
     """
-    return frozenset(item for path in paths for item in _walk(path, _DEPTH))
+    seen: set[tuple[int, int]] = set()
+    return frozenset(item for path in paths for item in _walk(path, seen))
 
 
 def changes(tried: Mapping[str, Snapshot], found: Mapping[str, Snapshot]) -> Changes:
@@ -55,11 +59,15 @@ def changes(tried: Mapping[str, Snapshot], found: Mapping[str, Snapshot]) -> Cha
     )
 
 
-def _walk(directory: Path, depth: int) -> Iterator[tuple[str, int, int]]:
+def _walk(directory: str | Path, seen: set[tuple[int, int]]) -> Iterator[Item]:
     try:
-        entries = list(os.scandir(directory))
+        status = os.stat(directory)
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     except OSError:
         return
+    if (identity := (status.st_dev, status.st_ino)) in seen:
+        return  # links may go in a circle, or by many ways to one place
+    seen.add(identity)
     for entry in entries:
         if entry.name.startswith((".", "__pycache__")):
             continue
@@ -68,9 +76,8 @@ def _walk(directory: Path, depth: int) -> Iterator[tuple[str, int, int]]:
         except OSError:
             continue
         if is_directory:
-            # Without its time: that changes with files that do not count.
-            yield entry.path, 0, 0
-            if depth:
-                yield from _walk(Path(entry.path), depth - 1)
+            # Without its times: they change with files that do not count.
+            yield entry.path, 0, 0, 0
+            yield from _walk(entry.path, seen)
         else:
-            yield entry.path, status.st_mtime_ns, status.st_size
+            yield entry.path, status.st_mtime_ns, status.st_ctime_ns, status.st_size

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,7 +13,23 @@ from yais.errors import InvalidArgument
 from yais.repository.directory import ModelDirectory
 from yais.repository.snapshot import Snapshot, snapshot
 
-__all__ = ["Source"]
+__all__ = ["Source", "UploadedFiles"]
+
+
+class UploadedFiles:
+    """A private directory for a client's files. It goes with the last reference, at the latest.
+
+    Attributes
+    ----------
+    path
+        The directory.
+    remove
+        Removes it. Idempotent.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="yais-model-"))
+        self.remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +45,13 @@ class Source:
     config
         A configuration as JSON that is to be taken instead of the file.
     uploaded
-        The directory that was made for a client's files.
+        What was made for a client's files.
     """
 
     paths: tuple[Path, ...]
     snapshot: Snapshot
     config: str | None = None
-    uploaded: tempfile.TemporaryDirectory[str] | None = field(default=None, compare=False)
+    uploaded: UploadedFiles | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, paths: tuple[Path, ...], config: str | None = None) -> Source:
@@ -56,14 +74,14 @@ class Source:
         """
         if config is None:  # says that what lies in the repository does not count
             raise InvalidArgument("got files without the parameter 'config', expected both")
-        uploaded = tempfile.TemporaryDirectory(prefix="yais-model-")
-        root = Path(uploaded.name) / name
+        uploaded = UploadedFiles()
+        root = uploaded.path / name
         try:
             root.mkdir()
             for file, content in files.items():
                 _write(root, file, content)
         except BaseException:
-            uploaded.cleanup()
+            uploaded.remove()
             raise
         return cls((root,), snapshot([root]), config, uploaded)
 
@@ -78,7 +96,7 @@ class Source:
     def discard(self) -> None:
         """Remove what was made for it. Idempotent."""
         if self.uploaded is not None:
-            self.uploaded.cleanup()
+            self.uploaded.remove()
 
 
 def _write(root: Path, file: str, content: bytes) -> None:

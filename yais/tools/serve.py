@@ -43,31 +43,37 @@ def serve(*, exit_on_error: bool, log_verbose: int, **given: Any) -> None:
     requests, those in flight end, then the server exits; a second signal does not wait.
     """
     _configure_logging(log_verbose)
-    options = server_options(given)
-    server = InferenceServer(options)
+    server = InferenceServer(server_options(given))
     # `run` takes the signals only once everything is started; before that, too, the end is to be clean.
     _on_signal(sys.exit)
     try:
         server.start(_show_progress if sys.stderr.isatty() else None)
-        click.echo(_table(server.repository) or _NOTHING[options.control])
-        if exit_on_error:
-            _check_ready(server.repository)
-        # What is there by now stays: the garbage collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        _on_signal(lambda: threading.Thread(target=server.stop).start())
-        started = [f"Started GRPCInferenceService at {options.grpc_address}:{server.port}"]
-        if server.metrics_port is not None:
-            started.append(f"Started Metrics Service at {options.metrics_address}:{server.metrics_port}")
-        click.echo("\n".join(started))
+        try:
+            _announce(server, exit_on_error=exit_on_error)
+        except BaseException:
+            server.stop()
+            raise
         server.run()
     except (OSError, YaisError) as error:
         raise click.ClickException(str(error)) from None
-    except SystemExit:  # a signal while models were loaded
+    except SystemExit:  # a signal before it served
         pass
-    finally:
-        server.stop()
     click.echo("Stopped")
+
+
+def _announce(server: InferenceServer, *, exit_on_error: bool) -> None:
+    options = server.options
+    click.echo(_table(server.repository) or _NOTHING[options.control])
+    if exit_on_error:
+        _check_ready(server.repository)
+    # What is there by now stays: the garbage collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    _on_signal(lambda: threading.Thread(target=server.stop).start())
+    started = [f"Started GRPCInferenceService at {options.grpc_address}:{server.port}"]
+    if server.metrics_port is not None:
+        started.append(f"Started Metrics Service at {options.metrics_address}:{server.metrics_port}")
+    click.echo("\n".join(started))
 
 
 def _on_signal(action: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ from yais.repository.config import DEFAULT_MAX_BATCH_SIZE
 from yais.repository.loader import ConfigDefaults
 from yais.repository.repository import ControlMode
 from yais.serving.server import ServerOptions
-from yais.tools.serve_values import cache_size, default_max_batch, override, overrides_of, resource
+from yais.tools.serve_values import Seconds, cache_size, default_max_batch, override, overrides_of, resource
 
 __all__ = ["server_options", "with_server_options"]
 
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 _PORT = click.IntRange(0, 65535)
-_SECONDS = click.FloatRange(min=0)
+_SECONDS = Seconds()
 
 _OPTIONS = (
     click.option(
@@ -42,7 +42,7 @@ _OPTIONS = (
     ),
     click.option(
         "--repository-poll-secs",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(zero=False),
         default=15.0,
         show_default=True,
         help="Seconds between looks at the directories, in mode poll.",
