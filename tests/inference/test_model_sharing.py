@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,14 +92,14 @@ def test_of_two_that_always_have_work_the_preferred_runs_more_often(make_model: 
         make_model(doubling(), options=ModelOptions(rate=(RateNeeds({"R": 1}, priority),)), limiter=limiter)
         for priority in (1, 10)
     ]
-    engine, executions = doubling(), []
+    engine, executions = doubling(), queue.SimpleQueue[int]()
     busy = make_model(engine, options=ModelOptions(rate=(RateNeeds({"R": 1}),)), limiter=limiter)
     with stopped(engine, busy):  # until both have work
         preferred = [often.submit(request()) for _ in range(300)]
         others = [seldom.submit(request()) for _ in range(300)]
-        preferred[-1].add_done_callback(lambda _: executions.append(seldom.counts().executions))
+        preferred[-1].add_done_callback(lambda _: executions.put(seldom.counts().executions))
     assert preferred[-1].result(SOON) and all(future.result(SOON) for future in others)
-    assert 0 < executions[0] < 100
+    assert 0 < executions.get(timeout=SOON) < 100
 
 
 @pytest.mark.parametrize("delay", [0, 1_000_000])

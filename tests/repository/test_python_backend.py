@@ -211,8 +211,10 @@ LACKS = "the configuration of model 'm' lacks 'input' or 'output', which a Pytho
         *(
             (
                 parameter("worker_timeout_seconds", value),
-                f"got '{value}' for parameter 'worker_timeout_seconds' of 'm', expected seconds above 0, "
-                "at most 86400",
+                (
+                    f"got '{value}' for parameter 'worker_timeout_seconds' of 'm', expected seconds above 0, "
+                    "at most 86400"
+                ),
             )
             for value in ("", "0", "-1", "soon", "nan", "inf", "1e300")
         ),

@@ -253,9 +253,11 @@ class BatchRun:
 
     def _checked(self, outputs: Sequence[Array]) -> list[Array]:
         """Return the requests' outputs of what the engine gave, checked."""
-        for adapter in reversed(self._runner.adapters):
-            outputs = adapter.outputs(outputs, self._jobs, self._batch)
-        return self._runner.responder.checked(outputs, self._size)
+        runner = self._runner
+        if runner.adapters:
+            for adapter in reversed(runner.adapters):
+                outputs = adapter.outputs(outputs, self._jobs, self._batch)
+        return runner.responder.checked(outputs, self._size)
 
     def _respond(self, outputs: list[Array]) -> None:
         """Complete the futures."""
@@ -263,8 +265,13 @@ class BatchRun:
         responses = runner.responder.responses(jobs, outputs)
         # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
         runner.record(self._record.of(jobs))
-        for job, response in zip(jobs, responses, strict=True):
-            self._answer(job, response)
+        if self._turn is None:  # as `_answer` does, without a call for each
+            for job, response in zip(jobs, responses, strict=True):
+                if not job.future.cancelled():
+                    job.future.set_result(response)
+        else:
+            for job, response in zip(jobs, responses, strict=True):
+                self._answer(job, response)
         self._jobs = []
 
     def _answer(self, job: Job, answer: InferResponse | BaseException) -> None:

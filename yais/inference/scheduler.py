@@ -131,14 +131,14 @@ class Scheduler:
                 self._queue.push(job, job.queued)
             else:
                 self._placed.append(job)
-            full, alone = self._queue.full, self.pending == 1
+            full = self._queue.full
             busy = not self._free
         if busy:  # whoever gives an instance back looks for what waits
             if self._queue.expires:
                 self._set_timer()
             return True
         dispatcher = current_dispatcher()
-        if dispatcher is None and alone and job.request.waits and self._helps(job):
+        if dispatcher is None and job.request.waits and self.pending == 1 and self._helps(job):
             job.future.offer(partial(self._help, job), self._dispatch)
             self._dispatch_soon()
         elif dispatcher is None:
@@ -220,12 +220,13 @@ class Scheduler:
             if self._permits:
                 self._permits[instance].release(again=self.pending > 0)
             self._free.append(instance)
-            self._queue.released(instance, monotonic())
+            if self._queue.expires:
+                self._queue.released(instance, monotonic())
 
     def _on_answered(self) -> None:
         with self._lock:
             self._unanswered -= 1
-            if self.at_rest():
+            if self._closed and self.at_rest():
                 self._idle.notify_all()
 
     def _take(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> _Work | None:
@@ -235,7 +236,7 @@ class Scheduler:
         now = monotonic()
         # In one step: taken apart, a job could be left behind with nobody to wake it.
         with self._lock:
-            refused = self._bury_placed(now) if self._placed else []
+            refused: Sequence[Refused[Job]] = self._bury_placed(now) if self._placed else ()
             if self._free and self._placed:
                 work = self._take_placed()
                 self._supplied = work is not None
@@ -251,8 +252,9 @@ class Scheduler:
             if work is not None:
                 self._free.remove(work.batch.instance)
                 self._unanswered += 1
-            refused += self._queue.reap(now)
-            if refused and self.at_rest():
+            if reaped := self._queue.reap(now):
+                refused = [*refused, *reaped]
+            if refused and self._closed and self.at_rest():
                 self._idle.notify_all()
             if self._permits:
                 self._let_go()

@@ -71,24 +71,17 @@ class FindModel(Protocol):
         """
 
 
-def submit_to(
-    find: FindModel, name: str, version: str, request: InferRequest, model: Servable | None = None
-) -> Future[InferResponse]:
+def submit_to(find: FindModel, name: str, version: str, request: InferRequest) -> Future[InferResponse]:
     """Submit a request to a model by name.
 
     If the model was closed since it was found, because there is a newer one, that gets the request.
-
-    Parameters
-    ----------
-    model
-        What `find` has just given, if it was asked before.
 
     Raises
     ------
     NotFound, Unavailable, InvalidArgument
         See `FindModel`.
     """
-    model = model or find(name, version)
+    model = find(name, version)
     while True:
         future = model.submit(request)
         if not future.done() or not isinstance(future.exception(0), ModelClosed):

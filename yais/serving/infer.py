@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from yais.core.future import Future
 from yais.core.tensor import TensorSpec
 from yais.errors import InvalidArgument, NotFound, Unimplemented
 from yais.inference.request import InferRequest, InferResponse, ResponseForm, TensorData
-from yais.inference.servable import submit_to
+from yais.inference.servable import ModelClosed, submit_to
 from yais.protocol.infer_request import InferMessage
 from yais.protocol.infer_response import ResponseHead, encode_infer_response
 from yais.protocol.tensor_codec import encode_bytes
@@ -20,6 +21,8 @@ from yais.serving.request_parameters import request_parameters
 from yais.serving.resources import ServingResources
 
 __all__ = ["InferContext", "encode_response"]
+
+_NO_PARAMETERS: Mapping[str, Any] = {}
 
 _MAX_FORMS = 4096  # kept forms of requests, and of responses
 
@@ -48,28 +51,36 @@ class InferContext(Context[InferMessage, InferResponse, ServingResources]):
 
     def execute(self, message: InferMessage) -> Future[InferResponse]:
         """Submit the request to its model."""
-        name, version = message.model_name, message.model_version
-        loaded = self.resources.models.find(name, version)
-        if loaded.model.decoupled:
+        loaded = self.resources.models.find(message.model_name, message.model_version)
+        model = loaded.model
+        if model.decoupled:
             raise Unimplemented("ModelInfer RPC doesn't support models with decoupled transaction policy")
         form = _form(message)
-        said = request_parameters(message.parameters, repeats=message.repeats)
         request = InferRequest(
             form.inputs,
             _present(message.data),
             form.outputs,
             message.id,
-            said.values,
+            _NO_PARAMETERS,
             self.deadline,
             self.accepted,
             form if message.repeats else None,
             waited=self.waited,
-            sequence=said.sequence,
-            priority=said.priority,
-            timeout=said.timeout,
         )
-        future = submit_to(self.resources.find_model, name, version, request, loaded.model)
+        if message.parameters:
+            _apply(message, request)
+        future = model.submit(request)
+        if future.done() and isinstance(future.exception(0), ModelClosed):  # replaced in this moment
+            find, name, version = self.resources.find_model, message.model_name, message.model_version
+            future = submit_to(find, name, version, request)
         return _classified(future, form.classes, loaded) if form.classes else future
+
+
+def _apply(message: InferMessage, request: InferRequest) -> None:
+    """Add what the parameters say."""
+    said = request_parameters(message.parameters, repeats=message.repeats)
+    request.parameters = said.values
+    request.sequence, request.priority, request.timeout = said.sequence, said.priority, said.timeout
 
 
 def encode_response(response: InferResponse) -> bytes:

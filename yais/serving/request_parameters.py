@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from yais.errors import InvalidArgument
@@ -37,13 +37,11 @@ class RequestParameters:
         See `InferRequest`.
     """
 
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any]
     sequence: SequenceStep | None = None
     priority: int = 0
     timeout: int = 0
 
-
-_NONE = RequestParameters()
 
 # By the objects that stand for them (the same bytes give the same object).
 _kept: dict[Hashable, RequestParameters] = {}
@@ -62,8 +60,6 @@ def request_parameters(parameters: Sequence[Parameter], *, repeats: bool) -> Req
     InvalidArgument
         One has a meaning and another type than it should have, or is reserved.
     """
-    if not parameters:
-        return _NONE
     if not repeats:
         return _checked(parameters)
     key = tuple(parameters)

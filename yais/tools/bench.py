@@ -18,8 +18,8 @@ import click
 from yais.core.clock import NANOSECONDS
 from yais.errors import DeadlineExceeded, YaisError
 from yais.inference.manager import InferenceManager
-from yais.inference.servable import Servable
 from yais.inference.plan import CapacityPlan
+from yais.inference.servable import Servable
 from yais.tools.bench_model import load_bench_model
 from yais.tools.closed_loop import ClosedLoop
 from yais.tools.latencies import latency_text, percentiles

@@ -96,7 +96,8 @@ class BatchQueue(Protocol[ItemT]):
     Attributes
     ----------
     expires
-        Whether items may have to be refused while no instance is free, so that `wake_at` is worth asking.
+        Whether time matters to it while no instance is free: items may have to be refused then, so that
+        `wake_at` is worth asking, and it wants to know when batches were `released`. The others are not told.
     """
 
     expires: bool
