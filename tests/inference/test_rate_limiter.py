@@ -548,7 +548,7 @@ class Worker(threading.Thread):
         waits, waiting = 0, False
         chance = random.Random(id(self))
         try:
-            for batch in range(300):
+            for batch in range(100):
                 if waiting or not self.permits.try_acquire():
                     waits += not waiting
                     assert self.granted.wait(SOON), f"never granted: {self.permits!r}"
@@ -557,7 +557,7 @@ class Worker(threading.Thread):
                 self.use(self.need.resources, 1)
                 time.sleep(0)  # lets others run
                 self.use(self.need.resources, -1)
-                waiting = batch < 299 and chance.random() < 0.5
+                waiting = batch < 99 and chance.random() < 0.5
                 if self.permits.release(ran=chance.random() < 0.9, again=waiting):
                     waiting = False
                 waits += waiting

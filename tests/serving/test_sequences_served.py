@@ -304,6 +304,12 @@ def test_a_sequence_that_is_given_up(client):
     assert total(client, model, 1, 6, "^$") == 6
 
 
+def test_a_slot_is_free_again_though_nobody_asks(server, client):
+    """And with it what its states took."""
+    assert total(client, "fleeting", 1, 5, "^") == 5
+    eventually(lambda: value(scrape(server), "yais_sequence_slots_used", "fleeting") == 0)
+
+
 def test_slots_of_sequences_that_do_not_end(client):
     """Those in the backlog wait for as many idle times as it takes."""
     sent = [send(client, "hasty", number + 1, number, "^") for number in range(5 * 8)]
