@@ -227,8 +227,8 @@ class DirectMachine(QueueMachine):
 
 
 TestDynamicMachine = DynamicMachine.TestCase
-TestDynamicMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDynamicMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestPoliciesMachine = PoliciesMachine.TestCase
 TestPoliciesMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 TestDirectMachine = DirectMachine.TestCase
-TestDirectMachine.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestDirectMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

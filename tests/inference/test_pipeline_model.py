@@ -467,6 +467,29 @@ def test_a_decoupled_pipeline_of_whose_responses_no_more_are_wanted(make_pipelin
     assert len(got) == 3 and ended.wait(SOON)
 
 
+def test_readers_that_are_slow_keep_no_other_from_its_responses(make_pipeline: MakePipeline) -> None:
+    async def echo(inputs: Any, models: Any) -> AsyncIterator[Any]:
+        yield {"y": inputs["x"]}
+
+    model, other = make_pipeline(echo, instances=40), make_pipeline(echo, name="other")
+    read = threading.Event()
+
+    def submit(pipeline: PipelineModel, respond: Any) -> Any:
+        request = ask()
+        request.respond = respond
+        return pipeline.submit(request)
+
+    slow = [submit(model, lambda _: read.wait(SOON)) for _ in range(39)]  # the loop's own threads are 32
+    try:
+        submit(model, lambda _: True).get(SOON / 2)
+        submit(other, lambda _: True).get(SOON / 2)
+        assert not any(future.done() for future in slow)
+    finally:
+        read.set()
+    for future in slow:
+        future.get(SOON)
+
+
 def test_a_decoupled_model_is_asked_for_a_stream(
     zoo: Zoo, make_model: Any, make_pipeline: MakePipeline
 ) -> None:

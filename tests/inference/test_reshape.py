@@ -17,7 +17,8 @@ from yais.engines.python import PythonEngine
 from yais.errors import Internal
 from yais.inference.job import Job
 from yais.inference.layout import Signature
-from yais.inference.model import Model, ModelOptions
+from yais.inference.model import Model
+from yais.inference.model_options import ModelOptions
 from yais.inference.request import InferRequest
 from yais.inference.reshape import ReshapeAdapter, Reshapes, check_reshape
 from yais.inference.scheduling.dynamic import BatchingPolicy

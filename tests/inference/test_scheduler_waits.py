@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from composing import eventually
 from modelling import SOON, X, Y, doubling, is_double, request, stopped
 from queue_items import FREE, Waiting
 from sequence_items import Asked, queue_of
@@ -22,7 +23,9 @@ from yais.inference.model import Model
 from yais.inference.model_options import ModelOptions
 from yais.inference.rate_limiter import RateLimiter, RateNeeds
 from yais.inference.request import SequenceStep
-from yais.inference.scheduling.dynamic import BatchingPolicy
+from yais.inference.resource_queue import Phase
+from yais.inference.scheduling.dynamic import BatchingPolicy, DynamicQueue
+from yais.inference.scheduling.queue import Batch
 from yais.inference.scheduling.queue_policy import QueuePolicy
 from yais.inference.scheduling.sequence import SequencePolicy, Strategy
 from yais.inference.scheduling.slo import SloPolicy, SloQueue
@@ -92,6 +95,27 @@ def test_who_waits_for_others_leaves_the_permits_alone(make_model: MakeModel) ->
     assert early.result(SOON) and late.result(SOON)
 
 
+def test_an_instance_without_permits_keeps_no_other_from_its_delay(make_model: MakeModel) -> None:
+    strategy = SequencePolicy(8, 2, Strategy.DIRECT, max_delay=20 * MS, min_utilization=1.0)
+    limiter = RateLimiter({"r": 1})
+    rate = (NEEDS_ONE, RateNeeds({}))
+    options = ModelOptions(instances=2, sequences=strategy, sequence_tensors=SequenceTensors(), rate=rate)
+    model = make_model(doubling(), options=options, limiter=limiter)
+    timer = model._scheduler._timer = CountingTimer("counting")
+    with Held(limiter):
+        futures = []
+        for number in (1, 2):  # one on each instance, the second after the delay of the first is over
+            first = request()
+            first.sequence = SequenceStep(number, start=True)
+            futures.append(model.submit(first))
+            eventually(lambda: model._permits[0]._member.phase is Phase.WAITING)
+        assert futures[1].result(SOON) and not futures[0].done()
+        calls = timer.calls
+        assert not threading.Event().wait(0.02) and timer.calls <= calls + 1, "the timer spins"
+    assert futures[0].result(SOON)
+    assert model.close(SOON) and timer.close(SOON)
+
+
 def test_a_job_that_brings_its_lane_waits_for_permits_without_a_timer(
     lanes: Lanes, make_model: MakeModel
 ) -> None:
@@ -107,6 +131,34 @@ def test_a_job_that_brings_its_lane_waits_for_permits_without_a_timer(
         assert not threading.Event().wait(0.02) and timer.calls <= calls + 1, "the timer spins"
     assert all(future.result(SOON) for future in futures)
     assert model.close(SOON) and timer.close(SOON)
+
+
+def test_a_batch_that_is_being_taken_is_not_nothing(make_model: MakeModel) -> None:
+    """Or what is answered at once could overtake it, where the order is preserved."""
+    engine = doubling()
+    options = ModelOptions(BatchingPolicy(8, preserve_ordering=True))
+    model = make_model(engine, options=options)
+    seen: list[bool] = []
+    look = threading.Thread(target=lambda: seen.append(model._scheduler.at_rest()))
+
+    class Looking(DynamicQueue[Any]):
+        def take(self, now: int, free: Sequence[int]) -> Batch[Any] | None:
+            batch = super().take(now, free)
+            if batch is not None:
+                look.start()
+                look.join(0.05)
+            return batch
+
+    assert options.batching is not None
+    model._scheduler._queue = Looking(options.batching)
+    engine.gate.clear()
+    try:
+        future = model.submit(request())
+        look.join(SOON)
+        assert seen == [False]
+    finally:
+        engine.gate.set()
+    assert future.result(SOON)
 
 
 def test_timers_do_not_multiply(make_model: MakeModel) -> None:

@@ -238,6 +238,15 @@ def test_requests_wait_until_enough_slots_have_one() -> None:
     assert batch.reason is CloseReason.DELAY
 
 
+def test_each_instance_waits_for_itself() -> None:
+    queue = queue_of(max_batch=2, instances=2, max_delay=100, min_utilization=1.0)
+    push(queue, "^a", now=10)
+    push(queue, "^b", now=60)
+    assert queue.startable(110, (0, 1)) == [0]
+    assert queue.wake_at(free=True) == 110 and queue.wake_at(free=True, lacking=(0,)) == 160
+    assert queue.wake_at(free=False, lacking=(0, 1)) is None
+
+
 @pytest.mark.parametrize("policy", [{"max_delay": 100}, {"min_utilization": 1.0}])
 def test_it_takes_both_to_wait(policy: dict[str, Any]) -> None:
     queue = queue_of(max_batch=4, **policy)

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from yais.core.tensor import DataType, TensorSpec
 from yais.engines.onnx import OnnxOptions
 from yais.errors import InvalidArgument
-from yais.inference.model import ModelOptions
+from yais.inference.model_options import ModelOptions
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.protocol.model_config_pb2 import ModelConfig
 from yais.repository.config import complete, options, read_config, signature

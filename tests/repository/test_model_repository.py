@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from onnx_models import identity, table, write
+from serving_models import eventually
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.core.timer import Timer
@@ -12,7 +15,7 @@ from yais.errors import InvalidArgument, NotFound, Unavailable
 from yais.inference.request import InferRequest
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
-from yais.repository.repository import ModelRepository, ModelState
+from yais.repository.repository import ControlMode, ModelRepository, ModelState
 
 SOON = 20.0
 
@@ -305,3 +308,40 @@ def test_after_close_there_are_no_models(lanes, timer, tmp_path):
     request = InferRequest([TensorSpec("X", DataType.FP32, array.shape)], [array.tobytes()])
     with pytest.raises(Unavailable, match="model 'model' version 1 is being unloaded"):
         model.submit(request).result(SOON)
+
+
+def test_what_has_no_effect_is_said(make_repository, tmp_path, caplog):
+    write(tmp_path, "kept", identity("FP32"), "response_cache { enable: true }")
+    limited = "instance_group { rate_limiter { resources { name: 'R' count: 1 } } }"
+    write(tmp_path, "limited", identity("FP32"), limited)
+    write(tmp_path, "some", identity("FP32"), "version_policy { specific { versions: [ 1, 3 ] } }")
+    repository = make_repository(tmp_path)
+    repository.load_all()
+    assert repository.ready
+    warnings = sorted(record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert warnings == [
+        "model 'kept' asks for the response cache, and the server has none",
+        "model 'limited' names resources, and the server has no rate limiter",
+        "model 'some' has no version [3], which its version_policy names",
+    ]
+
+
+def test_loading_and_unloading_are_in_the_log(make_repository, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "yais.repository")
+    write(tmp_path, "one", identity("FP32"))
+    repository = make_repository(tmp_path, control=ControlMode.EXPLICIT)
+    repository.load("one").result(SOON)
+    repository.unload("one").result(SOON)
+    lines = [record.getMessage() for record in caplog.records]
+    eventually(lambda: caplog.records[-1].getMessage() == "unloaded 'one' version 1")
+    assert lines[0] == "loading 'one' version 1" and lines[1].startswith("loaded 'one' version 1 in ")
+
+
+def test_a_model_without_a_directory_for_its_version(make_repository, tmp_path):
+    (tmp_path / "m" / "v1").mkdir(parents=True)
+    repository = make_repository(tmp_path)
+    repository.load_all()
+    (entry,) = repository.entries
+    assert entry.reason.endswith(
+        "no directory named by a positive number, expected the model's file in one such as '1'"
+    )

@@ -191,7 +191,10 @@ def parameter(key, value):
     return f"{TENSORS} parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}"
 
 
-LACKS = "the configuration of model 'm' lacks 'input' or 'output', which a Python model does not say itself"
+LACKS = (
+    "the configuration of model 'm' lacks 'input' or 'output', which a Python model does not say itself "
+    "unless it has 'auto_complete_config'"
+)
 
 
 @pytest.mark.parametrize(

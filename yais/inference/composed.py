@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,8 +23,6 @@ from yais.inference.servable import FindModel, ModelClosed
 from yais.inference.statistics import BatchRecord, Counts, ModelStatistics
 
 __all__ = ["ComposedModel"]
-
-_log = logging.getLogger("yais.inference")
 
 JobT = TypeVar("JobT", bound=ComposedJob)
 

@@ -29,7 +29,7 @@ from yais.inference.tokens import Tokens
 from yais.inference.warm_up import sample_inputs, zeros
 from yais.lane import Lanes
 
-__all__ = ["Model", "ModelOptions"]
+__all__ = ["Model"]
 
 _log = logging.getLogger("yais.inference")
 

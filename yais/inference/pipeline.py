@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
@@ -101,6 +102,9 @@ class PipelineModel(ComposedModel[_PipelineJob]):
         self._loop = loop
         self._turns = InFlight(instances)
         self._on_close = on_close
+        # Handing out a response waits for whoever reads it. The loop's own threads, which all its pipelines
+        # share, are too few for that: as many slow readers would stop them all.
+        self._responding = ThreadPoolExecutor(instances, f"yais-{self.name}") if decoupled else None
         batch = (-1,) if signature.max_batch else ()
         self._outputs = [
             TensorSpec(spec.name, spec.datatype, (*batch, *spec.shape)) for spec in signature.outputs
@@ -109,6 +113,8 @@ class PipelineModel(ComposedModel[_PipelineJob]):
     def close(self, timeout: float) -> bool:
         """Refuse new requests, and let those under way end; see `ComposedModel.close`."""
         drained = super().close(timeout)
+        if drained and self._responding is not None:
+            self._responding.shutdown(wait=False)
         if drained and self._on_close is not None:
             on_close, self._on_close = self._on_close, None
             try:
@@ -156,12 +162,12 @@ class PipelineModel(ComposedModel[_PipelineJob]):
             raise
 
     async def _stream(self, job: _PipelineJob, inputs: dict[str, Array], models: PipelineModels) -> None:
-        respond = cast("Respond", job.request.respond)
+        respond, loop = cast("Respond", job.request.respond), asyncio.get_running_loop()
         async with contextlib.aclosing(self._function(inputs, models)) as results:
             async for result in results:
                 outputs = self._responder.checked(self._checked(result, inputs), job.size)
                 (response,) = self._responder.responses([job], outputs)
-                if not await asyncio.to_thread(respond, response):  # it may wait until it is taken
+                if not await loop.run_in_executor(self._responding, respond, response):
                     break
 
     def _checked(self, result: object, inputs: dict[str, Array]) -> list[Array]:

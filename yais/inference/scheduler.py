@@ -91,7 +91,7 @@ class Scheduler:
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
         self._blocked_since: int | None = None  # waiting for a lane
-        self._supplied = True  # no lane and no permits were lacking when they were last tried
+        self._lacking: Sequence[int] = ()  # free instances that got no lane or no permits when last tried
         self._soon = False  # `_on_soon` is going to be called
         self._patience = _SOONEST
         self._closed = False
@@ -160,7 +160,7 @@ class Scheduler:
             self._queue.hurry()
         self._dispatch()
         with self._idle:
-            if self._idle.wait_for(self.at_rest, timeout):
+            if self._idle.wait_for(self._at_rest, timeout):
                 return True
             left = [*self._placed, *self._queue.clear()]
             self._placed.clear()
@@ -170,6 +170,10 @@ class Scheduler:
 
     def at_rest(self) -> bool:
         """Whether nothing waits, and everything that has run is answered."""
+        with self._lock:  # or a batch that is being taken would neither wait nor run
+            return self._at_rest()
+
+    def _at_rest(self) -> bool:
         # An instance is free before its answers are out.
         return not self.pending and not self._unanswered
 
@@ -226,7 +230,7 @@ class Scheduler:
     def _on_answered(self) -> None:
         with self._lock:
             self._unanswered -= 1
-            if self._closed and self.at_rest():
+            if self._closed and self._at_rest():
                 self._idle.notify_all()
 
     def _take(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> _Work | None:
@@ -239,10 +243,10 @@ class Scheduler:
             refused: Sequence[Refused[Job]] = self._bury_placed(now) if self._placed else ()
             if self._free and self._placed:
                 work = self._take_placed()
-                self._supplied = work is not None
+                self._lacking = tuple(self._free) if work is None else ()
             elif self._free and len(self._queue):
                 taken = lane or self._lanes.try_acquire()
-                self._supplied = taken is not None
+                self._lacking = tuple(self._free) if taken is None else ()
                 if taken is None:
                     wait = self._blocked_since is None
                     self._blocked_since = self._blocked_since or now
@@ -254,7 +258,7 @@ class Scheduler:
                 self._unanswered += 1
             if reaped := self._queue.reap(now):
                 refused = [*refused, *reaped]
-            if refused and self._closed and self.at_rest():
+            if refused and self._closed and self._at_rest():
                 self._idle.notify_all()
             if self._permits:
                 self._let_go()
@@ -275,14 +279,15 @@ class Scheduler:
         for instance in self._free:
             if instance not in wanted:
                 self._permits[instance].release(ran=False)
-        self._supplied = not wanted
+        self._lacking = lacking = []
         for instance in reversed(wanted):
-            if self._permits[instance].try_acquire():
-                self._supplied = True
-                batch = self._queue.take(now, [instance])
-                if batch is not None:
-                    return batch
-                self._permits[instance].release(ran=False)  # something was cancelled just now
+            if not self._permits[instance].try_acquire():
+                lacking.append(instance)
+                continue
+            batch = self._queue.take(now, [instance])
+            if batch is not None:
+                return batch
+            self._permits[instance].release(ran=False)  # something was cancelled just now
         return None
 
     def _let_go(self) -> None:
@@ -315,6 +320,7 @@ class Scheduler:
     def _on_lane(self, lent: Future[Lease[Lane]]) -> None:
         with self._lock:
             since, self._blocked_since = self._blocked_since, None
+            self._lacking = ()
         if lent.cancelled() or lent.exception(0) is not None:  # the lanes are closed: so is everything
             return
         self._dispatch(lent.result(0), monotonic() - (since or 0))
@@ -328,7 +334,9 @@ class Scheduler:
         if not (len(self._queue) or self._queue.expires):
             return
         with self._lock:
-            when = self._queue.wake_at(free=bool(self._free) and self._supplied)
+            lacking = self._lacking
+            free = any(instance not in lacking for instance in self._free) if lacking else bool(self._free)
+            when = self._queue.wake_at(free=free, lacking=lacking)
             if when is None or (self._wake_at is not None and self._wake_at <= when):
                 return
             self._wake_at = when

@@ -72,8 +72,8 @@ class StepForms:
     def __init__(self, number: int, step: Step) -> None:
         self._number = number
         self._step = step
-        self._signature: Signature | None = None
-        self._forms: dict[Hashable, StepForm] = {}
+        # Together, so that a request which has still found the model before puts no form among the new one's.
+        self._kept: tuple[Signature | None, dict[Hashable, StepForm]] = (None, {})
 
     def form(
         self, tensors: Mapping[str, EnsembleTensor], route: EnsembleRoute, signature: Signature
@@ -82,10 +82,11 @@ class StepForms:
         origins = [tensor.origin for tensor in tensors.values()]
         if None in origins:
             return self._made(tensors, route, signature), False
-        if signature is not self._signature:  # the model was loaded again
-            self._forms, self._signature = {}, signature
-        forms = self._forms
-        key = (signature.name, route, *tensors, *origins)
+        of, forms = self._kept
+        if of is not signature:  # the model was loaded again
+            forms = {}
+            self._kept = (signature, forms)
+        key = (route, *tensors, *origins)
         form = forms.get(key)
         if form is None:
             if len(forms) >= _MAX_FORMS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -39,6 +40,8 @@ from yais.repository.source import Source
 from yais.repository.versions import wanted_versions
 
 __all__ = ["ConfigDefaults", "LoadPlan", "ModelLoader", "Needed"]
+
+_log = logging.getLogger("yais.repository")
 
 Needed = tuple[str, str]
 """Name and version of a model that another is composed of; the version is empty for the latest."""
@@ -144,8 +147,10 @@ class ModelLoader:
         if not versions:
             raise NotFound(
                 f"at least one version must be available under the version policy of model '{name}': "
-                f"{directory.path} has none that is asked for"
+                f"{directory.path} has {_present(directory)}"
             )
+        if missing := sorted(set(config.version_policy.specific.versions) - set(versions)):
+            _log.warning("model '%s' has no version %s, which its version_policy names", name, missing)
         needs = {(step.model, step.version): None for step in ensemble_steps(config)}
         return LoadPlan(directory, config, tuple(versions), tuple(needs))
 
@@ -158,6 +163,7 @@ class ModelLoader:
 
     def _ensemble(self, directory: ModelDirectory, version: str, config: ModelConfig) -> LoadedModel:
         complete(config, directory=directory.path)
+        self._warn_of_what_is_off(config)
         described = signature(config)
         steps = ensemble_steps(config)
         plan = EnsemblePlan.of(
@@ -184,6 +190,7 @@ class ModelLoader:
             inputs, outputs = engine_tensors(config, directory.path)
             engine.select([spec.name for spec in inputs], [spec.name for spec in outputs])
             labels = _labels(directory, config)
+            self._warn_of_what_is_off(config)
             if isinstance(engine, PythonPipeline):
                 return LoadedModel(self._pipeline(config, version, engine), config, labels, composed=True)
             model = self._with_engine(config, version, engine, options(config, directory.path))
@@ -196,6 +203,13 @@ class ModelLoader:
             model.close(0.0)
             raise
         return LoadedModel(model, config, labels)
+
+    def _warn_of_what_is_off(self, config: ModelConfig) -> None:
+        if config.response_cache.enable and self._cache is None:
+            _log.warning("model '%s' asks for the response cache, and the server has none", config.name)
+        limited = any(group.HasField("rate_limiter") for group in config.instance_group)
+        if limited and self._limiter is None:
+            _log.warning("model '%s' names resources, and the server has no rate limiter", config.name)
 
     def _with_engine(self, config: ModelConfig, version: str, engine: Engine, options: ModelOptions) -> Model:
         lanes, tokens, own = self._lanes, self._tokens, None
@@ -232,6 +246,13 @@ class ModelLoader:
             on_close=pipeline.close,
             cache=self._cache if config.response_cache.enable else None,
         )
+
+
+def _present(directory: ModelDirectory) -> str:
+    versions = directory.versions()
+    if versions:
+        return f"only the versions {versions}"
+    return "no directory named by a positive number, expected the model's file in one such as '1'"
 
 
 def _labels(directory: ModelDirectory, config: ModelConfig) -> dict[str, list[str]]:

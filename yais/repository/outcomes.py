@@ -40,6 +40,7 @@ class LoadOutcomes:
 
     def begin(self, name: str, version: str) -> None:
         """Note that a version is being loaded."""
+        _log.info("loading '%s' version %s", name, version)
         entry = ModelEntry(name, version, ModelState.LOADING)
         serving = self._table.entry(name, version)
         if serving is None or serving.state is not ModelState.READY:
@@ -107,6 +108,7 @@ class LoadOutcomes:
         """Let requests find these versions of a model instead of those before; return True."""
         gone = self._table.publish(name, made)
         for entry in made:
+            _log.info("loaded '%s' version %s in %.0f ms", name, entry.version, entry.seconds * 1e3)
             self._report(entry)
         self._retire(record, record.loaded, gone)
         record.loaded, record.good, record.error = models_of(made), record.tried, None
@@ -115,6 +117,7 @@ class LoadOutcomes:
     def _retire(self, record: Record, old: tuple[LoadedModel, ...], gone: list[ModelEntry]) -> None:
         def note() -> None:
             for entry in gone:
+                _log.info("unloaded '%s' version %s", entry.name, entry.version)
                 ended = replace(entry, state=ModelState.UNAVAILABLE, reason=UNLOADED)
                 self._table.put(ended, instead=entry)
 

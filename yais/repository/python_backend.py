@@ -78,7 +78,7 @@ def _python_config(config: ModelConfig, version: str, path: Path) -> PythonModel
     if not config.input or not config.output:
         raise InvalidArgument(
             f"the configuration of model '{config.name}' lacks 'input' or 'output', which a Python model "
-            "does not say itself"
+            "does not say itself unless it has 'auto_complete_config'"
         )
     directory = next((parent.parent for parent in path.parents if parent.name == version), path.parent)
     inputs, outputs = engine_tensors(config, directory)

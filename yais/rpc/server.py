@@ -470,7 +470,8 @@ class Server:
             self._end_streams(streams)
         if not self._ended():
             in_flight = self.in_flight + self._host.in_flight
-            _log.warning("%d calls are still in flight, their time is over: cancelling them", in_flight)
+            if in_flight:  # the last may have ended since
+                _log.warning("%d calls are still in flight, their time is over: cancelling them", in_flight)
             core.cancel_all_calls()
         # Cancelled calls end at once unless their contexts hold them; those get a moment to notice.
         end = Deadline.after(1.0)

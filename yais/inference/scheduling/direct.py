@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Generic
 
 from yais.inference.scheduling.queue import Batch, CloseReason, ItemT, Refused, expired
@@ -48,7 +48,7 @@ class DirectQueue(Generic[ItemT]):
     def released(self, instance: int, now: int) -> None:
         """Do nothing: any instance will do."""
 
-    def wake_at(self, *, free: bool) -> int | None:  # noqa: ARG002 - others need it
+    def wake_at(self, *, free: bool, lacking: Collection[int] = ()) -> int | None:  # noqa: ARG002 - as above
         """Never: an item can be taken at once."""
         return None
 

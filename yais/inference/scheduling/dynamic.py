@@ -18,7 +18,7 @@ waited too long are refused, or come after the others of their level. See `Prior
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Generic
 
 from yais.inference.scheduling.batching_policy import BatchingPolicy
@@ -93,7 +93,12 @@ class DynamicQueue(Generic[ItemT]):
     def released(self, instance: int, now: int) -> None:
         """Do nothing: any instance will do."""
 
-    def wake_at(self, *, free: bool) -> int | None:
+    def wake_at(
+        self,
+        *,
+        free: bool,
+        lacking: Collection[int] = (),  # noqa: ARG002 - any instance will do
+    ) -> int | None:
         """When the oldest item has waited as long as it may for others, or the next one times out.
 
         What it says of a free instance holds when `take` has found nothing to start. Deadlines are not in it.

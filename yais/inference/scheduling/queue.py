@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from yais.errors import DeadlineExceeded, YaisError
@@ -121,13 +121,15 @@ class BatchQueue(Protocol[ItemT]):
     def released(self, instance: int, now: int) -> None:
         """Note that the batch that ran on an instance has run."""
 
-    def wake_at(self, *, free: bool) -> int | None:
+    def wake_at(self, *, free: bool, lacking: Collection[int] = ()) -> int | None:
         """When `take`, or `reap`, is worth another try, if nothing is pushed before; None for never.
 
         Parameters
         ----------
         free
-            Whether an instance is.
+            Whether an instance is, that lacks nothing.
+        lacking
+            Instances for which `take` is not called, although they are free: they lack something to run with.
         """
 
     def reap(self, now: int) -> list[Refused[ItemT]]:

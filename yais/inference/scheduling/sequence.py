@@ -18,7 +18,7 @@ one the sequence has ended. (Triton ends it for cancelled requests, START or not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -147,7 +147,7 @@ class SequenceQueue(Generic[SequenceItemT]):
             else:
                 self._register.idle[sequence] = now
 
-    def wake_at(self, *, free: bool) -> int | None:
+    def wake_at(self, *, free: bool, lacking: Collection[int] = ()) -> int | None:
         """When a request has waited as long as it may, or a sequence."""
         times = []
         timeout = self._slots.timeout_at()
@@ -158,7 +158,9 @@ class SequenceQueue(Generic[SequenceItemT]):
             if idle:
                 times.append(next(iter(idle.values())) + self._register.max_idle)
             times += [
-                self._choice.due(each.ready) for each in self._instances if each.ready and not each.running
+                self._choice.due(each.ready)
+                for number, each in enumerate(self._instances)
+                if each.ready and not each.running and number not in lacking
             ]
         return min(times, default=None)
 

@@ -32,7 +32,7 @@ batcher.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -170,7 +170,12 @@ class SloQueue(Generic[ItemT]):
         if self._forecast is not None:
             self._forecast.released(instance, now)
 
-    def wake_at(self, *, free: bool) -> int | None:
+    def wake_at(
+        self,
+        *,
+        free: bool,
+        lacking: Collection[int] = (),  # noqa: ARG002 - any instance will do
+    ) -> int | None:
         """When the oldest item has waited as long as it may, or is late whatever happens."""
         forecast = self._forecast
         if forecast is None:

@@ -36,6 +36,6 @@ def decoded(encoded: bytes) -> Array:
             if image.width * image.height > MOST_PIXELS:
                 raise InvalidArgument(f"got an image of {image.width}x{image.height}, expected a smaller one")
             grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidArgument(f"got {len(encoded)} bytes, expected a PNG or JPEG file: {error}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise InvalidArgument(f"got {len(encoded)} bytes, expected a PNG or JPEG file") from None
     return np.asarray(grey, np.float32) * (WHITE / 255)
