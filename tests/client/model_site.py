@@ -32,7 +32,8 @@ def main() -> None:
     def where(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
         time.sleep(0.002)  # is known for slow, so that it never runs on the thread that reads sockets
         if arrays["X"][0] == arguments.number:
-            print("waits", flush=True)
+            sys.stdout.write("waits\n")  # in one piece: several threads do
+            sys.stdout.flush()
             sys.stdin.readline()
         return {"Y": np.full_like(arrays["X"], arguments.number)}
 
