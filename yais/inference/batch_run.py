@@ -265,13 +265,8 @@ class BatchRun:
         responses = runner.responder.responses(jobs, outputs)
         # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
         runner.record(self._record.of(jobs))
-        if self._turn is None:  # as `_answer` does, without a call for each
-            for job, response in zip(jobs, responses, strict=True):
-                if not job.future.cancelled():
-                    job.future.set_result(response)
-        else:
-            for job, response in zip(jobs, responses, strict=True):
-                self._answer(job, response)
+        for job, response in zip(jobs, responses, strict=True):
+            self._answer(job, response)
         self._jobs = []
 
     def _answer(self, job: Job, answer: InferResponse | BaseException) -> None:
