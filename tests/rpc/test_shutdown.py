@@ -19,6 +19,7 @@ import pytest
 from echo_pb2 import EchoReply, EchoRequest
 from echoing import SOON, Client, Held, echo_service, echoing, eventually, on_thread
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from wire import GOAWAY, SETTINGS, Wire, kind
 
 import yais
 from yais.core.thread_pool import ThreadPool
@@ -149,6 +150,30 @@ def test_calls_that_wait_for_a_context_are_refused():
         assert call.result(SOON).text == "hold"
         assert stopping.answer() is True
         assert held.started.texts == ["hold"]
+
+
+def test_a_caller_that_does_not_hang_up_does_not_hold_the_server(caplog):
+    # It answers no ping, for which core would wait longer than this test does.
+    with echoing(Echo) as client, Wire(client.server.port) as wire:
+        wire.wait(kind(SETTINGS))
+        assert Stopping(client.server, grace=60.0).answer() is True
+        wire.wait_closed()
+    assert not caplog.records
+
+
+def test_a_call_in_flight_is_not_taken_for_such_a_caller(monkeypatch):
+    monkeypatch.setattr("yais.rpc.server._HANG_UP", 0.0)
+    held = Held.fresh()
+    with echoing(held) as client, Wire(client.server.port) as wire:
+        wire.wait(kind(SETTINGS))
+        call = client.begin("hold")
+        held.started.wait("hold")
+        stopping = Stopping(client.server, grace=SOON)
+        wire.wait(kind(GOAWAY))
+        assert not client.server.wait(0.5)  # several looks
+        held.finish("hold")
+        assert call.result(SOON).text == "hold"
+        assert stopping.answer() is True
 
 
 def test_work_of_a_caller_that_has_gone_has_the_grace_too():

@@ -168,7 +168,10 @@ class ModelRepository:
         names = sorted({*(found if chosen else ()), *self._load} - {"*"})
         if progress is not None:
             self._outcomes.progress = progress
-        self._run(self._lifecycle.load_all, names).result()
+        loading = self._run(self._lifecycle.load_all, names)
+        while not loading.wait(0.5):  # a signal that came just before the wait is seen after it
+            pass
+        loading.result()
         if self._control is ControlMode.POLL:
             self._poller.start()
 

@@ -45,6 +45,12 @@ _DEFAULT = "default"
 _PARTING = 0.5
 """Seconds for the last status of streams to reach their callers before these are cut off. Our estimate."""
 
+_HANG_UP = 5.0
+"""Seconds for callers without calls to close their connections. gRPC core waits 20 for one that hangs."""
+
+_LOOK = 0.05
+"""Seconds between looks at whether only such callers are left. Our estimate."""
+
 
 class _Group(NamedTuple):
     """The threads of one executor, by their names."""
@@ -465,7 +471,7 @@ class Server:
         streams = [slot for slot in self._slots if isinstance(slot, StreamLifecycle)]
         for stream in streams:
             stream.drain()
-        self._over.wait(deadline.remaining())
+        self._wait_for_calls(deadline)
         if not self._ended():
             self._end_streams(streams)
         if not self._ended():
@@ -479,6 +485,17 @@ class Server:
         if not all(ended):
             _log.warning("%d calls did not end: their contexts ignore cancellation", self.in_flight)
         return all(ended)
+
+    def _wait_for_calls(self, deadline: Deadline) -> None:
+        """Wait until all has ended, or nothing is left but connections that callers do not close."""
+        quiet: Deadline | None = None
+        while not self._over.wait(min(deadline.remaining() or 0.0, _LOOK)):
+            if deadline.expired() or (quiet is not None and quiet.expired()):
+                return
+            if self.in_flight + self._host.in_flight:
+                quiet = None
+            elif quiet is None:
+                quiet = Deadline.after(_HANG_UP)
 
     def _end_streams(self, streams: Sequence[StreamLifecycle]) -> None:
         ended = sum(stream.end(Unavailable("the server is shutting down")) for stream in streams)
