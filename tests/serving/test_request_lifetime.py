@@ -77,12 +77,12 @@ def test_requests_of_one_form_leave_one_form_behind(wire):
 def test_forms_that_do_not_repeat_are_not_kept() -> None:
     from yais.protocol import kserve_pb2
     from yais.protocol.infer_request import decode_infer_request
-    from yais.serving.infer import _form, _forms
+    from yais.serving.infer_form import _forms, form_of
 
     def form(text: str) -> object:
         message = kserve_pb2.ModelInferRequest(model_name="m")
         message.parameters["remark"].string_param = text
-        return _form(decode_infer_request(message.SerializeToString()))
+        return form_of(decode_infer_request(message.SerializeToString()))
 
     assert form("short") is form("short")
     kept = len(_forms)

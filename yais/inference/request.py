@@ -9,6 +9,7 @@ from typing import Any
 from yais.core.clock import NEVER, Deadline, monotonic
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
+from yais.inference.request_trace import RequestTrace
 from yais.lane import Lane
 
 __all__ = ["InferRequest", "InferResponse", "Respond", "ResponseForm", "SequenceStep", "TensorData"]
@@ -80,6 +81,8 @@ class InferRequest:
         Takes the responses of a decoupled model, on a thread of the lane; other models do not use it.
     lane
         The lane whose memory the contents are in, if any. Its holder keeps it until the answer is there.
+    trace
+        Takes the moments of the request, if somebody wants to know them.
     """
 
     inputs: Sequence[TensorSpec]
@@ -98,6 +101,7 @@ class InferRequest:
     timeout: int = 0
     arrays: bool = False
     waits: bool = False
+    trace: RequestTrace | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,11 +114,14 @@ class ResponseForm:
         What answered.
     outputs
         What is returned, with concrete shapes.
+    parameters
+        By the name of an output, what is said of it: where its contents are, for one in shared memory.
     """
 
     model_name: str
     model_version: str
     outputs: tuple[TensorSpec, ...]
+    parameters: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)

@@ -24,7 +24,15 @@ from yais.protocol import kserve_pb2
 from yais.protocol.infer_response import encode_varint
 from yais.protocol.tensor_codec import decode_bytes, objects
 
-__all__ = ["InferMessage", "InputHeader", "OutputHeader", "Parameter", "TensorData", "decode_infer_request"]
+__all__ = [
+    "InferMessage",
+    "InputHeader",
+    "OutputHeader",
+    "Parameter",
+    "TensorData",
+    "bytes_elements",
+    "decode_infer_request",
+]
 
 Value = bool | int | float | str | None
 TensorData = bytes | memoryview | npt.NDArray[Any]
@@ -255,6 +263,11 @@ def _attach_contents(decoded: InferMessage, raw: list[bytes | memoryview], typed
         name = header.spec.name
         given = raw[position] if position < len(raw) else None
         if "shared_memory_region" in header.parameters:
+            if typed and typed[index] is not None:
+                raise InvalidArgument(
+                    f"unexpected 'content' provided when using shared memory for input tensor '{name}' "
+                    f"for model '{model}'"
+                )
             data.append(None)
         elif typed and typed[index] is not None:
             if raw:
@@ -269,7 +282,7 @@ def _attach_contents(decoded: InferMessage, raw: list[bytes | memoryview], typed
             )
         else:
             position += 1
-            data.append(_elements(header.spec, given, model) if not header.spec.datatype.size else given)
+            data.append(bytes_elements(header.spec, given, model) if not header.spec.datatype.size else given)
     if position < len(raw):
         raise InvalidArgument(
             f"got {len(raw)} raw_input_contents for model '{model}', expected one for each of "
@@ -277,7 +290,8 @@ def _attach_contents(decoded: InferMessage, raw: list[bytes | memoryview], typed
         )
 
 
-def _elements(spec: TensorSpec, data: bytes | memoryview, model: str) -> npt.NDArray[Any]:
+def bytes_elements(spec: TensorSpec, data: bytes | memoryview, model: str) -> npt.NDArray[Any]:
+    """Return the elements of a BYTES input from its wire form. Raises InvalidArgument if it is none."""
     try:
         return decode_bytes(data)
     except InvalidArgument as error:

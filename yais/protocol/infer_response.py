@@ -7,8 +7,9 @@ readers take fields in any order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from yais.core.tensor import TensorSpec
 from yais.protocol import kserve_pb2
@@ -32,11 +33,20 @@ class ResponseHead:
     wire: bytes
 
     @classmethod
-    def of(cls, model_name: str, model_version: str, outputs: Sequence[TensorSpec]) -> ResponseHead:
-        """Build the head for outputs of these concrete shapes."""
+    def of(
+        cls,
+        model_name: str,
+        model_version: str,
+        outputs: Sequence[TensorSpec],
+        parameters: Mapping[str, Mapping[str, str | int]] = MappingProxyType({}),
+    ) -> ResponseHead:
+        """Build the head for outputs of these concrete shapes, and what is said of some of them by name."""
         message = kserve_pb2.ModelInferResponse(model_name=model_name, model_version=model_version)
         for spec in outputs:
-            message.outputs.add(name=spec.name, datatype=spec.datatype.value, shape=spec.shape)
+            output = message.outputs.add(name=spec.name, datatype=spec.datatype.value, shape=spec.shape)
+            for key, value in parameters.get(spec.name, {}).items():
+                kind = "string_param" if isinstance(value, str) else "int64_param"
+                setattr(output.parameters[key], kind, value)
         return cls(message.SerializeToString())
 
 

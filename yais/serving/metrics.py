@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,7 +19,32 @@ from yais.serving.metric_labels import tag_labels
 from yais.serving.resources import Models
 from yais.telemetry.histogram import Histogram
 
-__all__ = ["ModelCollector"]
+__all__ = ["MetricsOptions", "ModelCollector"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """Which of Triton's metrics there are, beside yais' own.
+
+    Attributes
+    ----------
+    counters, histograms, summaries
+        Whether there are latencies as counters, histograms and summaries.
+    quantiles
+        Of summaries, each with its error.
+    """
+
+    counters: bool = True
+    histograms: bool = False
+    summaries: bool = False
+    quantiles: tuple[tuple[float, float], ...] = (
+        (0.5, 0.05),
+        (0.9, 0.01),
+        (0.95, 0.001),
+        (0.99, 0.001),
+        (0.999, 0.001),
+    )
+
 
 _LABELS = ("model", "version")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,13 @@ from yais.repository.loader import ConfigDefaults
 from yais.repository.repository import ControlMode, ModelEntry
 from yais.rpc.server import Server
 from yais.rpc.service import Service
+from yais.rpc.tls import Tls
+from yais.rpc.transport import Transport
+from yais.serving.access import AccessOptions
+from yais.serving.cuda_shared_memory import CudaSharedMemory
+from yais.serving.http.server import HttpOptions
 from yais.serving.infer import InferContext, encode_response
+from yais.serving.log_settings import LogOptions, LogSettings
 from yais.serving.metadata import (
     ModelConfigContext,
     ModelMetadataContext,
@@ -25,14 +32,16 @@ from yais.serving.metadata import (
     ServerMetadataContext,
     ServerReadyContext,
 )
-from yais.serving.metrics import ModelCollector
+from yais.serving.metrics import MetricsOptions, ModelCollector
 from yais.serving.model_control import (
     RepositoryIndexContext,
     RepositoryModelLoadContext,
     RepositoryModelUnloadContext,
 )
 from yais.serving.resources import Models, ServingResources
+from yais.serving.shared_memory import SystemSharedMemory
 from yais.serving.statistics import ModelStatisticsContext
+from yais.serving.trace_settings import TraceOptions, Tracer
 from yais.telemetry.memory import MemoryCollector
 from yais.telemetry.metrics import MetricsServer
 
@@ -70,6 +79,22 @@ class ServerOptions:
     rate_limit
         How many there are of the resources that models share, by name, or name and device; None does not
         limit models.
+    http
+        How to serve HTTP; None does not.
+    tls
+        Certificates of gRPC; None for none.
+    access
+        Who may do what.
+    allow_client_shm
+        Whether clients may have the server use shared memory; None if all its addresses are of this machine.
+    header_forward_pattern
+        Regular expression; gRPC metadata that matches it becomes parameters of inference requests.
+    compression
+        Of inference responses over gRPC: "none", "low", "medium" or "high".
+    transport
+        How connections of gRPC are kept.
+    trace, logging, metrics
+        What is traced, logged and counted.
     """
 
     repositories: tuple[Path, ...] = ()
@@ -89,6 +114,16 @@ class ServerOptions:
     defaults: ConfigDefaults = field(default_factory=ConfigDefaults)
     cache_size: int = 0
     rate_limit: Mapping[str | tuple[str, str], int] | None = None
+    http: HttpOptions | None = None
+    tls: Tls | None = None
+    access: AccessOptions = field(default_factory=AccessOptions)
+    allow_client_shm: bool | None = None
+    header_forward_pattern: str = ""
+    compression: str = "none"
+    transport: Transport = field(default_factory=Transport)
+    trace: TraceOptions = field(default_factory=TraceOptions)
+    logging: LogOptions = field(default_factory=LogOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
 
 class ModelServer:
@@ -108,8 +143,15 @@ class ModelServer:
         self.options = options
         self.models = models
         self._memory = memory
+        allowed = _local(options) if options.allow_client_shm is None else options.allow_client_shm
         self._resources = ServingResources(
-            models, name=options.name, strict_readiness=options.strict_readiness
+            models,
+            name=options.name,
+            strict_readiness=options.strict_readiness,
+            system_memory=SystemSharedMemory(allowed=allowed),
+            cuda_memory=CudaSharedMemory(allowed=allowed),
+            tracer=Tracer(options.trace, models.find),
+            logging=LogSettings(options.logging),
         )
         self._server = Server(
             _address(options.grpc_address, options.grpc_port),
@@ -214,6 +256,19 @@ class ModelServer:
     ) -> None:
         """Stop."""
         self.stop()
+
+
+def _local(options: ServerOptions) -> bool:
+    """Return whether only this machine can reach the server."""
+    hosts = [options.grpc_address, *([options.http.address] if options.http is not None else ())]
+    return all(host == "localhost" or _is_loopback(host) for host in hosts)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _address(host: str, port: int) -> str:

@@ -8,6 +8,10 @@ from typing import Protocol
 from yais.inference.servable import Servable
 from yais.repository.repository import LoadedModel, ModelEntry
 from yais.rpc.resources import Resources
+from yais.serving.cuda_shared_memory import CudaSharedMemory
+from yais.serving.log_settings import LogSettings
+from yais.serving.shared_memory import SystemSharedMemory
+from yais.serving.trace_settings import Tracer
 
 __all__ = ["Models", "ServingResources"]
 
@@ -33,7 +37,7 @@ class Models(Protocol):
 class ServingResources(Resources):
     """The models, and what the server says of itself.
 
-    Attributes
+    Parameters
     ----------
     models
         The models.
@@ -41,15 +45,41 @@ class ServingResources(Resources):
         Of the server, as clients see it.
     strict_readiness
         Whether the server is only ready while every model is.
+    system_memory, cuda_memory
+        The shared memory of clients.
+    tracer
+        Traces requests, as far as its settings say.
+    logging
+        What is logged.
+
+    Attributes
+    ----------
     loaded
         Whether the models were given the chance to load.
+    stopping
+        Whether the server is on its way out.
     """
 
-    def __init__(self, models: Models, *, name: str, strict_readiness: bool) -> None:
+    def __init__(
+        self,
+        models: Models,
+        *,
+        name: str,
+        strict_readiness: bool,
+        system_memory: SystemSharedMemory,
+        cuda_memory: CudaSharedMemory,
+        tracer: Tracer,
+        logging: LogSettings,
+    ) -> None:
         self.models = models
         self.name = name
         self.strict_readiness = strict_readiness
+        self.system_memory = system_memory
+        self.cuda_memory = cuda_memory
+        self.tracer = tracer
+        self.logging = logging
         self.loaded = False
+        self.stopping = False
 
     def find_model(self, name: str, version: str = "") -> Servable:
         """Return a model that takes requests; see `FindModel`."""
@@ -58,7 +88,10 @@ class ServingResources(Resources):
     @property
     def ready(self) -> bool:
         """Whether the server takes inference requests."""
-        return self.loaded and (self.models.ready or not self.strict_readiness)
+        return self.loaded and not self.stopping and (self.models.ready or not self.strict_readiness)
 
     def close(self) -> None:
-        """Leave the models to whose they are."""
+        """Leave the models to whose they are, and let go of the rest."""
+        self.system_memory.unregister("")
+        self.cuda_memory.unregister("")
+        self.tracer.close()
