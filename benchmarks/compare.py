@@ -53,9 +53,9 @@ def say(text: str) -> None:
 
 def measure(plan: Plan, workload: Workload, concurrency: int, server: Running) -> generators.Measurement:
     """Load a running server once; perf_analyzer speaks KServe v2 only."""
-    by_perf_analyzer = plan.load == "perf_analyzer" and workload.name == "simple"
-    generate = generators.perf_analyzer if by_perf_analyzer else generators.own
-    return generate(server, workload, concurrency, plan.seconds, plan.load_cpu)
+    if plan.load == "perf_analyzer" and workload.name == "simple":
+        return generators.perf_analyzer(server, workload.name, concurrency, plan.seconds, plan.load_cpu)
+    return generators.own(server, workload, concurrency, plan.seconds, plan.load_cpu)
 
 
 def levels(plan: Plan, workload: Workload) -> tuple[int, ...]:
@@ -99,13 +99,13 @@ def run(plan: Plan) -> Results:
     return {case: rounds for case, rounds in results.items() if rounds}
 
 
-def write_json(plan: Plan, command: str, results: Results) -> None:
-    """Write every measurement of every round."""
-    if plan.json is None:
+def write_json(path: Path | None, command: str, load: str, results: Results) -> None:
+    """Write every measurement of every round, if there is a path."""
+    if path is None:
         return
     cases = [asdict(case) | {"rounds": [asdict(one) for one in results[case]]} for case in results]
-    document = {"command": command, "machine": machine(), "load": plan.load, "cases": cases}
-    plan.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    document = {"command": command, "machine": machine(), "load": load, "cases": cases}
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def parse(description: str | None, defaults: Mapping[str, Any]) -> Plan:
@@ -147,13 +147,14 @@ def parse(description: str | None, defaults: Mapping[str, Any]) -> Plan:
     )
 
 
-def _terminate(*_: object) -> None:
+def terminate(*_: object) -> None:
+    """Handle a signal: leave every block that has something to end."""
     raise SystemExit(143)
 
 
 def main(description: str | None, tables: Sequence[Callable[[Results], str]], **defaults: str | float) -> int:
     """Measure and print: the program, also of benchmarks/rpc.py, with the defaults of its options."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     plan = parse(description, defaults)
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     try:
@@ -166,7 +167,7 @@ def main(description: str | None, tables: Sequence[Callable[[Results], str]], **
         return 1
     print(f"{machine()}\n\n    {command}\n")
     print(*(each(results) for each in tables), sep="\n\n")
-    write_json(plan, command, results)
+    write_json(plan.json, command, plan.load, results)
     return 0
 
 

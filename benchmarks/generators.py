@@ -19,10 +19,13 @@ from benchmarks.cpu_time import cpu_seconds
 from benchmarks.processes import ROOT, BenchmarkError, output_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmarks.servers import Running
     from benchmarks.workloads import Workload
 
 PERF_ANALYZER = ROOT / "benchmarks" / ".venvs" / "perf_analyzer" / "perf_analyzer"
+OVER_GRPC = ("-i", "grpc", "--async")
 WINDOWS = 3
 SPARE_SECONDS = 30.0
 
@@ -50,20 +53,32 @@ def own(
 
 
 def perf_analyzer(
-    server: Running, workload: Workload, concurrency: int, seconds: float, cpu: int | None
+    server: Running,
+    model: str,
+    concurrency: int,
+    seconds: float,
+    cpu: int | None,
+    options: Sequence[str] = OVER_GRPC,
 ) -> Measurement:
-    """Load the server with perf_analyzer: three windows that together last as long as asked."""
+    """Load the server with perf_analyzer: three windows that together last as long as asked.
+
+    Parameters
+    ----------
+    options
+        More of perf_analyzer's own: which protocol, and how.
+    """
+    url = server.http if "http" in options else server.target
     with tempfile.TemporaryDirectory(prefix="yais-bench-") as folder:
         table = Path(folder) / "table.csv"
-        command = [str(PERF_ANALYZER), "-m", workload.name, "-u", server.target, "-i", "grpc", "--async"]
+        command = [str(PERF_ANALYZER), "-m", model, "-u", url, *options]
         command += ["--concurrency-range", str(concurrency), "--measurement-mode", "time_windows"]
         # It wants three windows in a row within the given percentage of each other. Rounds are what levels
         # out a noisy machine here, so three windows are taken as they are.
         command += ["-p", str(max(100, round(seconds * 1000 / WINDOWS))), "-r", str(WINDOWS), "-s", "1000"]
         command += ["-f", str(table)]
-        requests, used, own = _inferences(server.target, workload.name), cpu_seconds(server.pid), _children()
+        requests, used, own = _inferences(server.target, model), cpu_seconds(server.pid), _children()
         output_of(command, seconds + SPARE_SECONDS, cpu)
-        requests = _inferences(server.target, workload.name) - requests
+        requests = _inferences(server.target, model) - requests
         used, own = cpu_seconds(server.pid) - used, _children() - own
         if not table.exists() or not requests:
             raise BenchmarkError("perf_analyzer measured nothing")

@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=1, help="requests in flight")
     parser.add_argument("--warmup", type=float, default=0.5, help="seconds before the measured window")
     parser.add_argument("--seconds", type=float, default=2.0, help="the measured window")
-    parser.add_argument("--server-pid", type=int, help="report the CPU time of this process")
+    parser.add_argument("--server-pid", type=int, help="report the CPU time of this process and its session")
     options = parser.parse_args()
     # A server that stops answering ends the program, wherever it waits.
     signal.alarm(int(options.warmup + options.seconds) + 20)

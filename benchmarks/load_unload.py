@@ -176,7 +176,7 @@ def main() -> None:
         command = [sys.executable, "-m", "yais.tools.main", "serve", "--model-repository", directory]
         command += ["--model-control-mode=explicit", "--grpc-address=127.0.0.1", "--grpc-port=0"]
         server = subprocess.Popen(
-            [*command, "--allow-metrics=0"],
+            [*command, "--allow-http=0", "--allow-metrics=0"],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "TMPDIR": temporary},

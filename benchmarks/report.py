@@ -33,6 +33,31 @@ class Case:
 Results = dict[Case, list[Measurement]]
 
 
+@dataclass(frozen=True)
+class Goal:
+    """A ratio of yais to a peer that is to be reached; `figure` names a field of `Measurement`."""
+
+    workload: str
+    concurrency: int
+    figure: str
+    bound: float
+    peer: str = AIO
+
+    def __str__(self) -> str:
+        """Describe what is measured."""
+        names = {"rate": "throughput", "p50": "p50", "server_cpu": "server CPU"}
+        return f"`{self.workload}`, {self.concurrency} in flight, {names[self.figure]}"
+
+    @property
+    def wanted(self) -> str:
+        """Say what is to be reached: a rate is at least that, a cost at most."""
+        return f"at {'least' if self.figure == 'rate' else 'most'} {self.bound}"
+
+    def met(self, ratio: float) -> bool:
+        """Return whether a ratio is enough."""
+        return ratio >= self.bound if self.figure == "rate" else ratio <= self.bound
+
+
 def medians(rounds: Sequence[Measurement]) -> Measurement:
     """Return the median of each figure by itself."""
     return Measurement(
@@ -78,6 +103,20 @@ def ratios(results: Results) -> str:
     for peer in ("grpc.aio", "sync"):
         head += [f"yais : {peer}, requests/s", f"yais : {peer}, p50"]
     return table(head, rows, words=2)
+
+
+def reached(results: Results, goals: Iterable[Goal]) -> str:
+    """Return the table of what is to be reached, and of what this run did."""
+    rows = []
+    for goal in goals:
+        ours, theirs = (
+            results.get(Case(goal.workload, goal.concurrency, name)) for name in (YAIS, goal.peer)
+        )
+        row = [str(goal), goal.peer, goal.wanted]
+        if ours and theirs:
+            ratio = getattr(medians(ours), goal.figure) / getattr(medians(theirs), goal.figure)
+            rows.append([*row, f"{ratio:.2f}", "yes" if goal.met(ratio) else "no"])
+    return table(["figure", "yais to", "wanted", "this run", "reached"], rows, words=3)
 
 
 def _peers_grpcio() -> str:

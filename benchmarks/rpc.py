@@ -6,37 +6,16 @@ Tables go to stdout as markdown, progress to stderr. See benchmarks/README.md fo
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.compare import main
-from benchmarks.report import MISSING, Case, Results, medians, table
-from benchmarks.servers import AIO, SYNC, YAIS
+from benchmarks.report import MISSING, Case, Goal, Results, medians, reached, table
+from benchmarks.servers import AIO, SYNC
 from benchmarks.workloads import WORKLOADS
 
 _LARGE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A ratio of yais to grpc.aio that is to be reached; `figure` names a field of `Measurement`."""
-
-    workload: str
-    concurrency: int
-    figure: str
-    bound: float
-
-    def __str__(self) -> str:
-        """Describe what is measured."""
-        names = {"rate": "messages/s", "p50": "p50", "server_cpu": "server CPU/message"}
-        return f"`{self.workload}`, {self.concurrency} in flight, {names[self.figure]}"
-
-    @property
-    def wanted(self) -> str:
-        """Say what is to be reached: a rate is at least that, a cost at most."""
-        return f"at {'least' if self.figure == 'rate' else 'most'} {self.bound}"
 
 
 GOALS = (
@@ -98,13 +77,7 @@ def ratios(results: Results) -> str:
 
 def goals(results: Results) -> str:
     """Return the table of what is to be reached."""
-    rows = []
-    for goal in GOALS:
-        ours, theirs = (results.get(Case(goal.workload, goal.concurrency, name)) for name in (YAIS, AIO))
-        if ours and theirs:
-            ratio = getattr(medians(ours), goal.figure) / getattr(medians(theirs), goal.figure)
-            rows.append([str(goal), goal.wanted, f"{ratio:.2f}"])
-    return table(["figure, yais : grpc.aio", "wanted", "this run"], rows, words=2)
+    return reached(results, GOALS)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,19 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers."""
+    """A server that answers.
+
+    Attributes
+    ----------
+    target, http
+        HOST:PORT of gRPC and of HTTP, the latter empty where there is none.
+    pid
+        Of the process that was started; it leads a session.
+    """
 
     target: str
     pid: int
+    http: str = ""
 
 
 def servers_of(workload: Workload) -> list[str]:
@@ -44,7 +53,8 @@ def servers_of(workload: Workload) -> list[str]:
     return list(dict.fromkeys((*SERVERS, *FORMS.get(workload.name, ()))))
 
 
-def _existing(path: Path, otherwise: str) -> str:
+def existing(path: Path, otherwise: str) -> str:
+    """Return a path, or raise that it is missing and what to do about it."""
     if not path.exists():
         shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         raise BenchmarkError(f"{shown} is missing: {otherwise}")
@@ -56,7 +66,7 @@ def _command(server: str, workload: str, port: int, models: Path) -> list[str]:
     streams = FORMS.get(workload, {})
     if server in {SYNC, AIO}:
         module = "sync_server" if server == SYNC else "aio_server"
-        command = [_existing(PEERS_PYTHON, "run benchmarks/make-peers"), "-m", f"benchmarks.peers.{module}"]
+        command = [existing(PEERS_PYTHON, "run benchmarks/make-peers"), "-m", f"benchmarks.peers.{module}"]
         service = "kserve" if workload == "simple" else "streams" if streams else "echo"
         command += ["--port", str(port), "--service", service]
         return [*command, "--model", str(models / "simple" / "1" / "model.onnx")]
@@ -65,11 +75,11 @@ def _command(server: str, workload: str, port: int, models: Path) -> list[str]:
         return [sys.executable, str(script), "--port", str(port), "--form", streams[server]]
     if workload != "simple":
         script = ROOT / "examples" / "01_basic_grpc" / "server.py"
-        return [sys.executable, _existing(script, "yais has no echo server yet"), "--port", str(port)]
+        return [sys.executable, existing(script, "yais has no echo server yet"), "--port", str(port)]
     program = Path(sys.executable).with_name("yais")
-    command = [_existing(program, "install yais into the environment that runs this"), "serve"]
+    command = [existing(program, "install yais into the environment that runs this"), "serve"]
     command += ["--model-repository", str(models), "--grpc-address", "127.0.0.1"]
-    return [*command, "--grpc-port", str(port), "--allow-metrics=false"]
+    return [*command, "--grpc-port", str(port), "--allow-http=false", "--allow-metrics=false"]
 
 
 @contextlib.contextmanager
@@ -81,9 +91,7 @@ def serving(
         repository = Path(folder) / "models"
         if workload.name == "simple":
             model = models / "simple"
-            _existing(
-                model / "1" / "model.onnx", "make the example's model, or name its folder with --models"
-            )
+            existing(model / "1" / "model.onnx", "make the example's model, or name its folder with --models")
             copytree(model, repository / "simple")
         port, log = free_port(), Path(folder) / "log"
         command = _command(server, workload.name, port, repository)

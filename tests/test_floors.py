@@ -44,8 +44,19 @@ FORBIDDEN = {
 ONLY = {
     "grpc._cython": {"yais.rpc.completion_queue", "yais.rpc.core_channel"},
     "onnxruntime": {"yais.engines.onnx"},
-    "prometheus_client": {"yais.telemetry", "yais.serving.metrics", "yais.rpc.interceptors.metrics"},
-    "opentelemetry": {"yais.rpc.interceptors.tracing"},
+    "prometheus_client": {
+        "yais.telemetry",
+        "yais.rpc.interceptors.metrics",
+        "yais.serving.metrics",
+        "yais.serving.nv_metrics",
+        "yais.serving.host_metrics",
+        "yais.serving.model_server",
+        "yais.serving.http",
+    },
+    "starlette": {"yais.serving.http"},
+    "uvicorn": {"yais.serving.http"},
+    "httptools": {"yais.serving.http"},
+    "opentelemetry": {"yais.rpc.interceptors.tracing", "yais.serving.trace_spans"},
     "click": {"yais.tools"},
 }
 """Foreign packages that only these modules, or those within them, import."""

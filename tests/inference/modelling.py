@@ -15,10 +15,10 @@ from yais.core.clock import NEVER, Deadline
 from yais.core.dispatcher import set_current_dispatcher
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
+from yais.inference.counts import Counts
 from yais.inference.layout import Signature
 from yais.inference.model import Model
 from yais.inference.request import InferRequest, InferResponse
-from yais.inference.statistics import Counts
 from yais.testing import FakeEngine
 
 SOON = 10.0

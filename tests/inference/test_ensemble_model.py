@@ -27,6 +27,7 @@ from yais.errors import (
     Unavailable,
     Unimplemented,
 )
+from yais.inference.failure import FailureReason
 from yais.inference.in_flight import InFlight
 from yais.inference.request import InferRequest, SequenceStep
 from yais.inference.servable import ModelClosed
@@ -294,7 +295,8 @@ def test_cancelling_cancels_what_waits(zoo: Zoo) -> None:
     busy.get(SOON)
     assert [name for name, _ in zoo.asked] == ["double", "double"] and len(engine.batches) == 1
     counts = model.counts()
-    assert counts.fail.count == counts.success.count == 0
+    assert (counts.fail.count, counts.success.count) == (1, 0)
+    assert counts.failures == {FailureReason.CANCELED: 1}
 
 
 def test_cancelling_waits_for_what_runs(zoo: Zoo) -> None:
@@ -490,7 +492,8 @@ def test_nothing_is_lost_whatever_happens(zoo: Zoo, max_in_flight: int) -> None:
     assert outcomes.keys() <= {"NoneType", "Internal", "DeadlineExceeded", "CancelledError"}
     counts = model.counts()
     assert counts.success.count == outcomes["NoneType"] > 0
-    assert counts.fail.count == outcomes["Internal"] + outcomes["DeadlineExceeded"] > 0
+    assert counts.fail.count == 240 - outcomes["NoneType"] == counts.failures.total() > 0
+    assert counts.failures[FailureReason.BACKEND] == outcomes["Internal"]
     assert [step.in_flight for step in model.steps()] == [0] * 4
     assert values(model.submit(ask(2)).get(SOON)) == {"y": [[17, 17]]} and model.close(SOON)
 

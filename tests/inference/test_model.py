@@ -34,6 +34,7 @@ from yais.core.timer import Timer
 from yais.engines.engine import Engine
 from yais.engines.onnx import OnnxEngine, OnnxOptions
 from yais.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
+from yais.inference.failure import FailureReason
 from yais.inference.layout import Signature
 from yais.inference.model import Model
 from yais.inference.model_options import ModelOptions
@@ -510,7 +511,8 @@ def test_a_request_cancelled_in_the_queue_never_runs(make_model: MakeModel) -> N
     with pytest.raises(concurrent.futures.CancelledError):
         gone.get(0)
     counts = model.counts()
-    assert (counts.success.count, counts.fail.count) == (2, 0)
+    assert (counts.success.count, counts.fail.count) == (2, 1)
+    assert counts.failures == {FailureReason.CANCELED: 1} and counts.fail.ns > 0
 
 
 def test_all_cancelled(make_model: MakeModel) -> None:
@@ -523,6 +525,7 @@ def test_all_cancelled(make_model: MakeModel) -> None:
     assert running[0].get(SOON)
     assert model.submit(request()).get(SOON) and engine.batches == [1, 1]
     assert model.pending == 0
+    assert model.counts().failures == {FailureReason.CANCELED: 20} and model.counts().fail.count == 20
 
 
 def test_a_batch_cancelled_as_it_is_taken(make_model: MakeModel, lanes: Lanes) -> None:
@@ -543,6 +546,7 @@ def test_a_batch_cancelled_as_it_is_taken(make_model: MakeModel, lanes: Lanes) -
     assert all(one.exception(SOON) is None for one in occupied)
     assert model.submit(request()).get(SOON)  # the instance was given back
     assert engine.batches == [1]
+    assert model.counts().failures == {FailureReason.CANCELED: 1}
 
 
 def test_a_deadline_passes_in_the_queue(make_model: MakeModel) -> None:
@@ -780,7 +784,9 @@ def test_closing_gives_up(make_model: MakeModel) -> None:
         assert not engine.closed and not running[0].done()
     assert running[0].get(SOON)  # what runs may still end
     assert model.close(SOON) and engine.closed == 1
-    assert engine.batches == [1] and model.counts().fail.count == 3
+    counts = model.counts()
+    assert engine.batches == [1] and counts.fail.count == 4
+    assert counts.failures == {FailureReason.OTHER: 3, FailureReason.CANCELED: 1}
 
 
 def test_closing_does_not_wait_for_the_dead(make_model: MakeModel) -> None:

@@ -14,6 +14,7 @@ from yais.core.clock import Deadline
 from yais.core.future import Future
 from yais.core.timer import Timer
 from yais.errors import DeadlineExceeded, Internal, InvalidArgument
+from yais.inference.failure import FailureReason
 from yais.inference.model import Model
 from yais.inference.model_options import ModelOptions
 from yais.inference.request import InferRequest, InferResponse
@@ -105,6 +106,7 @@ def test_soak(
 
     in_threads(6, work)
     outcomes = {"answered": 0, "cancelled": 0, "failed": 0}
+    late = 0
     for future, asked in tally.asked:
         assert future.wait(SOON), "a future was left incomplete"
         if future.cancelled():
@@ -112,6 +114,7 @@ def test_soak(
         elif (error := future.exception(0)) is not None:
             assert isinstance(error, DeadlineExceeded | Internal | InvalidArgument), error
             outcomes["failed"] += 1
+            late += isinstance(error, DeadlineExceeded)
         else:
             assert is_double(future.result(0), asked)
             outcomes["answered"] += 1
@@ -123,7 +126,8 @@ def test_soak(
     counts = model.counts()
     check_invariants(counts)
     assert counts.success.count == outcomes["answered"] + instances
-    assert counts.fail.count == outcomes["failed"]
+    assert counts.fail.count == outcomes["failed"] + outcomes["cancelled"] == counts.failures.total()
+    assert counts.failures[FailureReason.CANCELED] == outcomes["cancelled"] + late
     staging = lanes.pool.statistics()
     assert staging.available == staging.size
     assert tokens.pool.statistics().available == tokens.size

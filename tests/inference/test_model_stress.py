@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from composing import eventually
 from modelling import SOON, X, Y, dispatching, in_threads, request, rows
 
 from yais.core.clock import Deadline
@@ -21,6 +22,7 @@ from yais.core.tensor import DataType, TensorSpec
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
 from yais.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
+from yais.inference.failure import FailureReason
 from yais.inference.layout import Signature
 from yais.inference.model import Model
 from yais.inference.model_options import ModelOptions
@@ -209,9 +211,12 @@ def check(loads: list[Load], model: Model, cached: bool) -> None:
                 outcomes["answered"] += 1
         if model.options.batching and model.options.batching.preserve_ordering:
             assert load.answered == sorted(load.answered)
+    lost = outcomes["failed"] + outcomes["cancelled"]
+    eventually(lambda: model.counts().fail.count == lost)  # the cancelled are found when it is their turn
     counts = model.counts()
     assert counts.success.count == counts.queue.count == outcomes["answered"]
-    assert counts.fail.count == outcomes["failed"]
+    assert counts.failures.total() == counts.fail.count == lost
+    assert counts.failures[FailureReason.CANCELED] >= outcomes["cancelled"]
     assert (counts.cache_hit.count > 0) <= cached
     for duration in (counts.compute_input, counts.compute_infer, counts.compute_output):
         assert duration.count == outcomes["answered"] - counts.cache_hit.count

@@ -26,6 +26,7 @@ from yais.errors import (
     Unavailable,
     Unimplemented,
 )
+from yais.inference.failure import FailureReason
 from yais.inference.layout import Signature
 from yais.inference.pipeline import PipelineModel
 from yais.inference.request import InferRequest, SequenceStep
@@ -334,7 +335,8 @@ def test_cancelling_cancels_the_task(make_pipeline: MakePipeline) -> None:
     assert sleeper.cancelled.wait(SOON)
     eventually(future.cancelled)
     counts = model.counts()
-    assert counts.fail.count == counts.success.count == 0 and model.pending == 0
+    assert (counts.fail.count, counts.success.count) == (1, 0) and model.pending == 0
+    assert counts.failures == {FailureReason.CANCELED: 1}
 
 
 def test_cancelling_cancels_what_a_model_has_queued(zoo: Zoo, make_pipeline: MakePipeline) -> None:
@@ -358,6 +360,7 @@ def test_a_deadline_cancels_the_task(make_pipeline: MakePipeline) -> None:
     with pytest.raises(DeadlineExceeded, match=r"^the deadline passed while model 'P' ran$"):
         model.submit(ask(deadline=Deadline.after(0.03))).get(SOON)
     assert sleeper.cancelled.is_set() and model.counts().fail.count == 1
+    assert model.counts().failures == {FailureReason.CANCELED: 1}
 
 
 def test_at_most_so_many_at_once_in_their_order(make_pipeline: MakePipeline) -> None:
@@ -378,6 +381,7 @@ def test_at_most_so_many_at_once_in_their_order(make_pipeline: MakePipeline) -> 
     counts = model.counts()
     check_invariants(counts)
     assert counts.success.count == 5 and counts.queue.ns > 0
+    assert counts.fail.count == 2 and counts.failures == {FailureReason.CANCELED: 2}
 
 
 def test_many_threads(zoo: Zoo, make_pipeline: MakePipeline) -> None:

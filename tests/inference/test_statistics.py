@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from modelling import SOON, check_invariants, doubling, in_threads, request, stopped
 
 from yais.core.clock import monotonic
+from yais.inference.batch_record import BatchRecord
+from yais.inference.counts import Counts, Duration
+from yais.inference.failure import FailureReason
 from yais.inference.scheduling.queue import CloseReason
-from yais.inference.statistics import BatchRecord, Duration, ModelStatistics
+from yais.inference.statistics import ModelStatistics
 
 MakeModel = Any
 
@@ -73,7 +77,7 @@ def test_the_last_inference_is_told_by_the_clock_of_clients() -> None:
     statistics.record_batch(record(1, [now], [now], (now, now, now, now)))
     assert before - 1 <= statistics.snapshot().last_inference <= time.time_ns() // 1_000_000 + 1
     first = statistics.snapshot().last_inference
-    statistics.record_failure(5)
+    statistics.record_failure(5, FailureReason.OTHER)
     assert statistics.snapshot().last_inference == first
 
 
@@ -101,6 +105,86 @@ def test_any_batches(batches: list[tuple[list[int], list[int], CloseReason]], re
     assert counts.success.ns == repeated * sum(len(requests) * sum(steps) for requests, steps, _ in batches)
 
 
+REASONS = st.sampled_from(FailureReason)
+EVENTS = st.one_of(
+    st.tuples(st.just("batch"), st.lists(st.integers(1, 50), min_size=1, max_size=4)),
+    st.tuples(st.just("hit"), st.integers(0, 10**6)),
+    st.tuples(st.just("miss"), st.integers(0, 10**6)),
+    st.tuples(st.just("failure"), REASONS),
+    st.tuples(st.just("look"), st.none()),
+)
+
+
+@settings(deadline=None)  # on a busy machine
+@given(st.lists(EVENTS, max_size=40), st.integers(1, 20))
+def test_any_mix_of_outcomes(events: list[tuple[str, Any]], repeated: int) -> None:
+    """Successes, failures, cancelled requests, hits and misses, looked at whenever."""
+    statistics = ModelStatistics()
+    expected: Counter[str] = Counter()
+    reasons: Counter[FailureReason] = Counter()
+    for kind, what in events * repeated:
+        expected[kind] += 1
+        now = monotonic()
+        if kind == "batch":
+            moments = [now - 100] * len(what)
+            statistics.record_batch(record(sum(what), moments, moments, (now - 90, now - 50, now - 20, now)))
+            expected["requests"] += len(what)
+            expected["items"] += sum(what)
+        elif kind == "hit":
+            statistics.record_hit(now - what, what)
+            expected["lookups"] += what
+        elif kind == "miss":
+            statistics.record_miss(what)
+            expected["repairs"] += what
+        elif kind == "failure":
+            statistics.record_failure(3, what)
+            reasons[what] += 1
+        else:
+            assert_any_moment(statistics.snapshot())
+    counts = statistics.snapshot()
+    assert_any_moment(counts)
+    assert counts.compute_infer == Duration(expected["requests"], 30 * expected["requests"])
+    assert counts.cache_hit == Duration(expected["hit"], expected["lookups"])
+    assert counts.cache_miss == Duration(expected["miss"], expected["repairs"])
+    assert counts.fail == Duration(expected["failure"], 3 * expected["failure"])
+    assert counts.failures == reasons
+    assert (counts.inferences, counts.executions) == (expected["items"], expected["batch"])
+    assert sum(counts.request_seconds.counts) == counts.success.count
+    assert (counts.last_inference > 0) == (counts.success.count > 0)
+    rows = [len(recent.since(0)) for recent in (counts.recent, counts.recent_hits, counts.recent_misses)]
+    assert rows == [min(expected[kind], 4096) for kind in ("requests", "hit", "miss")]
+
+
+def assert_any_moment(counts: Counts) -> None:
+    computed = [counts.compute_input.count, counts.compute_infer.count, counts.compute_output.count]
+    assert computed == [counts.success.count - counts.cache_hit.count] * 3
+    assert counts.queue.count == counts.success.count
+    assert counts.fail.count == counts.failures.total()
+    parts = (
+        counts.queue,
+        counts.compute_input,
+        counts.compute_infer,
+        counts.compute_output,
+        counts.cache_hit,
+    )
+    assert sum(part.ns for part in parts) <= counts.success.ns
+
+
+def test_what_the_last_requests_took() -> None:
+    statistics = ModelStatistics()
+    now = monotonic()
+    statistics.record_batch(record(1, [now - 10], [now - 9], (now - 7, now - 4, now - 1, now)))
+    statistics.record_hit(now - 5, 2)
+    statistics.record_miss(6)
+    counts = statistics.snapshot()
+    assert counts.recent.since(now).tolist() == [[now, 10, 2, 3, 3, 1]]
+    assert not len(counts.recent.since(now + 1))
+    ((answered, *took),) = counts.recent_hits.since(now).tolist()
+    assert took == [answered - now + 5, answered - now + 3, 2]
+    ((_, took),) = counts.recent_misses.since(now).tolist()
+    assert took == 6
+
+
 def test_a_snapshot_stands_by_itself() -> None:
     statistics = ModelStatistics()
     statistics.record_batch(record(2, [0], [0], (1, 2, 3, 4)))
@@ -108,7 +192,7 @@ def test_a_snapshot_stands_by_itself() -> None:
     kept = repr(dataclasses.asdict(early)["success"]), dict(early.closed), list(early.batch_size.counts)
     for _ in range(300):
         statistics.record_batch(record(2, [0], [0], (1, 2, 3, 4)))
-    statistics.record_failure(1)
+    statistics.record_failure(1, FailureReason.BACKEND)
     assert kept == (
         repr(dataclasses.asdict(early)["success"]),
         dict(early.closed),
@@ -128,7 +212,7 @@ def test_threads_count_together() -> None:
     def work(index: int) -> None:
         for number in range(200):
             statistics.record_batch(record(2, [0, 0], [0, 0], (1, 2, 3, 4)))
-            statistics.record_failure(1)
+            statistics.record_failure(1, FailureReason.REJECTED)
             if number % 50 == index:
                 check_invariants(statistics.snapshot())
 
@@ -170,5 +254,6 @@ def test_a_model_counts_batches_and_failures(make_model: MakeModel) -> None:
     assert {size: batch.compute_infer.count for size, batch in counts.batches.items()} == {1: 1, 2: 1, 8: 1}
     assert (counts.inferences, counts.executions) == (11, 3)
     assert (counts.success.count, counts.fail.count) == (4, 2)
+    assert counts.failures == {FailureReason.OTHER: 1, FailureReason.BACKEND: 1}
     assert counts.closed == {CloseReason.INSTANCE: 2, CloseReason.FULL: 1}
     assert counts.success.ns >= counts.queue.ns + counts.compute_infer.ns > 0

@@ -163,13 +163,32 @@ def test_views_beyond(
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "/", "..", "/..", "/.", "a/b", "/../etc/passwd", "//a", "/a/", "a\0", "ä", "a\n", "a" * 255]
+    "bad", ["", "/", "..", "/..", "/.", "a/b", "/../etc/passwd", "//a", "/a/", "a\0", "a" * 256]
 )
 def test_names_that_are_none(bad: str) -> None:
     with pytest.raises(InvalidArgument, match="got name="):
         SharedRegion.create(1, name=bad)
     with pytest.raises(InvalidArgument, match="got name="):
         SharedRegion.attach(bad)
+
+
+@pytest.mark.parametrize("odd", ["ä", "a\n", "a b:c", "a" * 255])
+def test_names_that_only_others_give(odd: str) -> None:
+    with pytest.raises(InvalidArgument, match="got name="):
+        SharedRegion.create(1, name=odd)
+    odd = odd if len(odd) == 255 else f"{secrets.token_hex(8)}{odd}"
+    path = Path("/dev/shm", odd)
+    path.write_bytes(b"there")
+    try:
+        with SharedRegion.attach(f"/{odd}") as region:
+            assert bytes(region.view()) == b"there"
+    finally:
+        path.unlink()
+
+
+def test_a_name_that_is_too_long_in_bytes() -> None:
+    with pytest.raises(InvalidArgument, match="File name too long"):
+        SharedRegion.attach("ä" * 128)
 
 
 def test_sizes_that_are_none(region: SharedRegion, name: str) -> None:
@@ -216,6 +235,34 @@ def test_a_file_of_another_user_is_refused(region: SharedRegion) -> None:
     os.chown(path_of(region), 12345, -1)
     with pytest.raises(PermissionDenied, match="of user 12345, expected a file of user 0"):
         SharedRegion.attach(region.name)
+
+
+def test_a_region_that_is_not_private(region: SharedRegion) -> None:
+    for mode in (0o640, 0o620, 0o604, 0o602, 0o601, 0o610):
+        path_of(region).chmod(mode)
+        SharedRegion.attach(region.name).close()
+        with pytest.raises(PermissionDenied, match="expected nothing for group and others"):
+            SharedRegion.attach(region.name, private=True)
+    path_of(region).chmod(0o600)
+    SharedRegion.attach(region.name, private=True).close()
+
+
+def test_what_a_region_has_now(name: str) -> None:
+    path = Path("/dev/shm", name[1:])
+    with path.open("wb") as file:
+        file.truncate(1 << 20)
+    with SharedRegion.attach(name) as region:
+        assert not path.stat().st_blocks
+        region.view()[0] = 5
+        region.reserve(0, 1 << 16)
+        assert path.stat().st_blocks * 512 == 1 << 16 and region.view()[0] == 5
+        with pytest.raises(ResourceExhausted):
+            region.reserve(0, 1 << 60)
+        os.truncate(path, 4096)
+        assert region.file_size == 4096 and region.size == 1 << 20
+    for what in (lambda: region.file_size, lambda: region.reserve(0, 1)):
+        with pytest.raises(FailedPrecondition, match="expected it open"):
+            what()
 
 
 # --- The end ------------------------------------------------------------------------------------------
@@ -275,7 +322,10 @@ def test_a_forgotten_region_goes() -> None:
 
 def test_no_descriptor_is_left(region: SharedRegion) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    SharedRegion.attach(region.name).close()
+    closed = SharedRegion.attach(region.name)
+    assert len(os.listdir("/proc/self/fd")) > before
+    closed.close()
+    assert len(os.listdir("/proc/self/fd")) == before
     for attempt in (lambda: SharedRegion.attach(region.name, size=101), lambda: SharedRegion.create(1 << 60)):
         with pytest.raises((InvalidArgument, ResourceExhausted)):
             attempt()

@@ -70,9 +70,9 @@ def test_anything_else_is_refused_without_repeating_it(authorization):
 def test_a_missing_and_a_second_authorization_are_refused():
     expected = "expected 'authorization: Bearer <token>'"
     bearer = BearerToken(TOKENS)
-    assert refusal(bearer) == f"got no authorization in the metadata, {expected}"
+    assert refusal(bearer) == f"got no authorization headers, {expected}"
     twice = refusal(bearer, f"Bearer {SECRET}", f"Bearer {SECRET}")
-    assert twice == f"got 2 authorization in the metadata, {expected}"
+    assert twice == f"got 2 authorization headers, {expected}"
 
 
 def test_a_refused_call_is_not_named():

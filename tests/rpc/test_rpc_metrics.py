@@ -230,8 +230,8 @@ def test_every_kind_of_rpc_is_counted_over_http():
         (path, code): 1 for path in PATHS.values() for code in ("OK", "NOT_FOUND")
     } | {("_OTHER", "UNIMPLEMENTED"): 1}
     for path in PATHS.values():
-        assert f'yais_rpc_handled_total{{code="OK",method="{path}"}} 1.0' in text
-        assert f'yais_rpc_seconds_count{{method="{path}"}} 2.0' in text
+        assert f'yais_rpc_handled_total{{code="OK",method="{path}"}} 1\n' in text
+        assert f'yais_rpc_seconds_count{{method="{path}"}} 2\n' in text
 
 
 def test_as_the_first_it_counts_what_others_refuse():

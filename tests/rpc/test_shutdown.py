@@ -176,6 +176,46 @@ def test_a_call_in_flight_is_not_taken_for_such_a_caller(monkeypatch):
         assert stopping.answer() is True
 
 
+class Door(yais.Resources):
+    """Serves something beside RPCs."""
+
+    def __init__(self, clean: bool = True):
+        self.clean = clean
+        self.order = []
+        self.drained = threading.Event()
+
+    def drain(self, deadline, hurried):
+        self.order.append("drain")
+        self.remaining = deadline.remaining()
+        while not (self.drained.wait(0.01) or hurried.is_set()):
+            assert not deadline.expired()
+        return self.clean
+
+    def close(self):
+        self.order.append("close")
+
+
+def test_what_resources_serve_is_drained_before_they_are_closed():
+    door = Door()
+    with echoing(Echo, resources=door) as client:
+        assert not client.server.stopping
+        stopping = Stopping(client.server, grace=SOON)
+        eventually(lambda: door.order == ["drain"])
+        assert client.server.stopping
+        assert not client.server.wait(0.1)
+        door.drained.set()
+        assert stopping.answer() is True
+    assert door.order == ["drain", "close"]
+    assert 0 < door.remaining <= SOON
+
+
+def test_a_stop_is_not_clean_if_the_resources_were_not_drained():
+    door = Door(clean=False)
+    door.drained.set()
+    with echoing(Echo, resources=door) as client:
+        assert client.server.stop(SOON) is False
+
+
 def test_work_of_a_caller_that_has_gone_has_the_grace_too():
     # The connection is gone and core is done at once, but the context still uses the resources.
     closed = threading.Event()

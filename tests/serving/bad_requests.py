@@ -31,17 +31,7 @@ NO_MESSAGE = (
     "cannot decode the ModelInferRequest: Error parsing message with type 'inference.ModelInferRequest'"
 )
 
-UNIMPLEMENTED = (
-    "SystemSharedMemoryStatus",
-    "SystemSharedMemoryRegister",
-    "SystemSharedMemoryUnregister",
-    "CudaSharedMemoryStatus",
-    "CudaSharedMemoryRegister",
-    "CudaSharedMemoryUnregister",
-    "TraceSetting",
-    "LogSettings",
-    "NoSuchMethod",
-)
+UNIMPLEMENTED = ("NoSuchMethod",)
 
 
 @dataclass(frozen=True)

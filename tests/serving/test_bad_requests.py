@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from bad_requests import BAD, BATCH_NOTE, UNIMPLEMENTED, simple
+from bad_requests import BAD, BATCH_NOTE, NO_MESSAGE, UNIMPLEMENTED, simple
+from infer_streams import Conversation
 from serving_models import SOON, infer_request
 from tritonclient.utils import InferenceServerException
 
@@ -46,15 +45,17 @@ def test_triton_shows_the_text_as_it_is(client):
     )
 
 
-def test_triton_streams_are_told_that_there_are_none(server):
-    errors = queue.Queue()
-
-    def received(result, error):
-        errors.put(error)
-
-    with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
-        client.start_stream(received, stream_timeout=SOON)
-        assert errors.get(timeout=SOON).status() == "StatusCode.UNIMPLEMENTED"
+@pytest.mark.parametrize("name", [name for name, bad in BAD.items() if bad.rpc == "ModelInfer"])
+def test_a_stream_is_told_the_same_and_goes_on(wire, name):
+    """Unless it is sent what is no message."""
+    bad = BAD[name]
+    with Conversation(wire.channel) as stream:
+        stream.send(bad.message, simple(id="good"))
+        if bad.text == NO_MESSAGE:
+            assert stream.status() == (bad.code, bad.text)
+        else:
+            assert stream.next().error_message == bad.text
+            assert stream.next().infer_response.id == "good"
 
 
 def test_a_good_form_with_bad_contents_and_back(wire):

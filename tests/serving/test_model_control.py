@@ -193,7 +193,7 @@ def test_other_modes(root, control):
 
 def test_a_managers_models_are_its_own():
     with InferenceManager() as manager:
-        server = ManagedServer(manager, address="127.0.0.1", port=0, metrics_port=None)
+        server = ManagedServer(manager, address="127.0.0.1", port=0, http_port=None, metrics_port=None)
         with server, Wire(server.port) as wire:
             code, text = wire.refusal(load_request("a"), "RepositoryModelLoad")
             assert code is grpc.StatusCode.UNAVAILABLE

@@ -63,8 +63,12 @@ def test_server_metadata(client):
         "model_repository(unload_dependents)",
         "schedule_policy",
         "model_configuration",
+        "system_shared_memory",
+        "cuda_shared_memory",
         "parameters",
         "statistics",
+        "trace",
+        "logging",
     ]
 
 

@@ -179,7 +179,7 @@ def test_who_cancels_is_not_executed(server, client, send):
         eventually(lambda: server.in_flight == 2)
     assert kept.array("y").item() == 2
     assert executed(gate) == [2]
-    assert failures(client, "plain") == before  # nobody was let down
+    eventually(lambda: failures(client, "plain") == before + 1)  # as in Triton
 
 
 def test_whose_deadline_passes_is_not_executed(server, client, send):

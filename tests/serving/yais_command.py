@@ -67,6 +67,11 @@ class Serving:
         return int(self.line(r"Started GRPCInferenceService at .*:(\d+)$")[1])
 
     @property
+    def http_port(self) -> int:
+        """Port for HTTP, once it is started."""
+        return int(self.line(r"Started HTTPService at .*:(\d+)$")[1])
+
+    @property
     def metrics_port(self) -> int:
         """Port of the metrics, once they are."""
         return int(self.line(r"Started Metrics Service at .*:(\d+)$")[1])
@@ -118,10 +123,13 @@ class Serving:
 
 @contextmanager
 def yais_serve(*arguments: object) -> Iterator[Serving]:
-    """Run `yais serve` on free ports while the block lasts; without metrics, unless they are allowed."""
-    address = ("--grpc-address", "127.0.0.1", "--metrics-address", "127.0.0.1")
-    ports = ("--grpc-port", 0, "--metrics-port", 0, "--allow-metrics", 0)
-    serving = Serving(*address, *ports, *arguments)
+    """Run `yais serve` on free ports while the block lasts; without metrics, unless they are allowed.
+
+    Of its log there are warnings and errors.
+    """
+    address = ("--grpc-address", "127.0.0.1", "--http-address", "127.0.0.1", "--metrics-address", "127.0.0.1")
+    ports = ("--grpc-port", 0, "--http-port", 0, "--metrics-port", 0, "--allow-metrics", 0)
+    serving = Serving(*address, *ports, "--log-info", 0, *arguments)
     try:
         yield serving
     finally:

@@ -6,20 +6,18 @@ import signal
 import socket
 import urllib.request
 
-import click
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from onnx_models import EXAMPLES, counter, identity, write
 from serving_models import SOON, Wire, count_often, count_to, eventually, infer_request, outputs_of
 from yais_command import Serving, run_yais, run_yais_process, yais_serve
 
 from yais.protocol import kserve_pb2 as pb
 from yais.repository.directory import find_models
-from yais.repository.loader import ConfigDefaults
-from yais.tools.serve_options import server_options, with_server_options
 
-FREE = ("--grpc-address=127.0.0.1", "--grpc-port=0", "--metrics-address=127.0.0.1", "--metrics-port=0")
+FREE = tuple(
+    f"--{kind}-{what}" for kind in ("grpc", "http", "metrics") for what in ("address=127.0.0.1", "port=0")
+)
 
 
 def infer_simple(port):
@@ -41,7 +39,7 @@ def one_line_error(status, errors, expected=1):
 
 def test_from_start_to_sigterm():
     with yais_serve("--model-repository", EXAMPLES, "--allow-metrics", "true") as serving:
-        port, metrics_port = serving.port, serving.metrics_port
+        port, http_port, metrics_port = serving.port, serving.http_port, serving.metrics_port
         infer_simple(port)
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=SOON) as response:
             assert b"yais_inference_items_total" in response.read()
@@ -56,6 +54,7 @@ def test_from_start_to_sigterm():
     assert rows["simple"].split()[:3] == ["simple", "1", "READY"]
     assert rest == [
         f"Started GRPCInferenceService at 127.0.0.1:{port}",
+        f"Started HTTPService at 127.0.0.1:{http_port}",
         f"Started Metrics Service at 127.0.0.1:{metrics_port}",
         "Stopped",
     ]
@@ -118,13 +117,16 @@ def listens(port):
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.mark.parametrize("kind", ["grpc", "metrics"])
+@pytest.mark.parametrize("kind", ["grpc", "http", "metrics"])
 def test_a_port_in_use(kind):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run_yais_process("serve", "--model-store", EXAMPLES, *FREE, f"--{kind}-port", port)
     error = one_line_error(done.returncode, done.stderr)
-    if kind == "grpc":
+    if kind == "http":
+        assert f"127.0.0.1:{port}" in error
+        assert "in use" in error
+    elif kind == "grpc":
         assert error == f"Error: cannot listen on '127.0.0.1:{port}': is the address in use?"
     else:
         assert error == f"Error: cannot offer metrics on 127.0.0.1:{port}: Address already in use"
@@ -187,10 +189,19 @@ def test_ways_to_say_the_same(partly_broken):
     assert not any("Metrics" in line for line in serving.output)
 
 
+def test_without_http():
+    with yais_serve("--model-repository", EXAMPLES, "--allow-http=false") as serving:
+        assert serving.port
+        assert serving.end(signal.SIGTERM) == (0, "")
+    assert not any("HTTP" in line for line in serving.output)
+
+
 def test_the_environment(partly_broken):
     env = {
         "YAIS_SERVE_GRPC_PORT": "0",
         "YAIS_SERVE_GRPC_ADDRESS": "127.0.0.1",
+        "YAIS_SERVE_HTTP_PORT": "0",
+        "YAIS_SERVE_HTTP_ADDRESS": "127.0.0.1",
         "YAIS_SERVE_ALLOW_METRICS": "false",
         "YAIS_SERVE_MODEL_REPOSITORY": f"{EXAMPLES}:{partly_broken}",
         "YAIS_SERVE_ID": "mine",
@@ -303,93 +314,6 @@ def test_polling(two_models):
 def test_what_cannot_be_asked_of_models(arguments, text):
     done = run_yais("serve", "--model-repository", EXAMPLES, *arguments)
     assert text in one_line_error(done.returncode, done.stderr, expected=2)
-
-
-def test_what_options_say(two_models):
-    """Read from the server's options, since some need models that are not here."""
-    said = {}
-
-    @click.command()
-    @with_server_options
-    def command(**given):
-        said["options"] = server_options(given)
-
-    arguments = [
-        "--model-repository",
-        str(two_models),
-        "--set=first.max_batch_size=2",
-        "--set=first.dynamic_batching={}",
-        "--set=second.parameters.a.string_value=b=c",
-        "--disable-auto-complete-config",
-        "--backend-config=onnxruntime,default-max-batch-size=16",
-        "--cache-config=local,size=1048576",
-        "--rate-limit=execution_count",
-        "--rate-limit-resource=R1:4",
-        "--rate-limit-resource=R2:5:0",
-    ]
-    assert CliRunner().invoke(command, arguments).exit_code == 0
-    options = said["options"]
-    assert options.defaults == ConfigDefaults(
-        {
-            "first": ("max_batch_size=2", "dynamic_batching={}"),
-            "second": ("parameters.a.string_value=b=c",),
-        },
-        auto_complete=False,
-        max_batch=16,
-    )
-    assert (options.cache_size, options.rate_limit) == (1048576, {"R1": 4, ("R2", "0"): 5})
-
-
-def test_every_option_in_the_environment(two_models):
-    """And it says the same there, however it is written on the command line."""
-    said = []
-
-    @click.command(context_settings={"auto_envvar_prefix": "YAIS_SERVE"})
-    @with_server_options
-    def command(**given):
-        said.append(server_options(given))
-
-    values = {
-        "model-repository": str(two_models),
-        "model-control-mode": "explicit",
-        "repository-poll-secs": "2.5",
-        "load-model": "first second",
-        "model-load-thread-count": "3",
-        "set": "first.max_batch_size=2 second.parameters.a.string_value=b",
-        "disable-auto-complete-config": "true",
-        "backend-config": "onnxruntime,default-max-batch-size=16",
-        "cache-config": "local,size=1024",
-        "rate-limit": "execution_count",
-        "rate-limit-resource": "R1:4 R2:5:0",
-        "grpc-address": "::1",
-        "grpc-port": "9001",
-        "allow-metrics": "TRUE",
-        "metrics-address": "127.0.0.1",
-        "metrics-port": "9002",
-        "id": "mine",
-        "strict-readiness": "0",
-        "exit-timeout-secs": "7",
-        "drain-delay-secs": "0.5",
-    }
-    declared = {option.opts[0].removeprefix("--") for option in command.params}
-    assert set(values) == declared
-    env = {"YAIS_SERVE_" + name.upper().replace("-", "_"): value for name, value in values.items()}
-    flag = values.pop("disable-auto-complete-config") and "--disable-auto-complete-config"
-    several = {"load-model", "set", "rate-limit-resource"}
-    pairs = [
-        (name, value)
-        for name, text in values.items()
-        for value in (text.split() if name in several else [text])
-    ]
-    joined = [f"--{name}={value}" for name, value in pairs]
-    apart = [word for name, value in pairs for word in (f"--{name}", value)]
-    runner = CliRunner()
-    for arguments, variables in (([], env), ([flag, *joined], {}), ([*apart, flag], {})):
-        result = runner.invoke(command, arguments, env=variables)
-        assert result.exit_code == 0, result.output
-    assert said[0] == said[1] == said[2]
-    assert said[0].load == ("first", "second")
-    assert (said[0].metrics_port, said[0].strict_readiness, said[0].drain_delay) == (9002, False, 0.5)
 
 
 HANGS = "while True: pass"

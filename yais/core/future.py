@@ -154,8 +154,10 @@ class Future(concurrent.futures.Future[T]):
         self._run(fn)
 
     def _run_callbacks(self) -> None:
-        # No lock: the state is final, so nobody appends any more.
-        for fn in self._done_callbacks:
+        # No lock: the state is final, so nobody appends any more. They go, or two futures that wait for each
+        # other, as for a result and for being cancelled, would hold all they hold until garbage is collected.
+        callbacks, self._done_callbacks = self._done_callbacks, []
+        for fn in callbacks:
             self._run(fn)
 
     def _run(self, fn: Callable[[Self], Any]) -> None:

@@ -24,13 +24,15 @@ from yais.core.pool import Lease
 from yais.core.thread_pool import ThreadPool
 from yais.engines.engine import Array, DecoupledEngine, Execution
 from yais.errors import DeadlineExceeded, Internal, YaisError
+from yais.inference.batch_record import BatchRecord
 from yais.inference.execution import HostExecution
+from yais.inference.failure import reason_of
 from yais.inference.gather import gather, staging_size, views
 from yais.inference.job import Job
 from yais.inference.ordering import Answer, Turn, deliver
 from yais.inference.request import InferResponse, Respond
+from yais.inference.request_trace import trace_batch
 from yais.inference.scheduling.queue import Batch, CloseReason
-from yais.inference.statistics import BatchRecord
 from yais.inference.tokens import Token
 from yais.lane import Lane
 
@@ -142,8 +144,12 @@ class BatchRun:
 
     def pre(self) -> None:
         """Run the first stage: gather, and begin."""
-        runner = self._runner
-        self._jobs = [job for job in self._batch.items if runner.stateful or not job.future.done()]
+        runner, taken = self._runner, self._batch.items
+        self._jobs = [job for job in taken if runner.stateful or not job.future.done()]
+        if len(self._jobs) < len(taken):
+            for job in taken:
+                if job not in self._jobs:
+                    runner.record_cancelled(job)
         self._size = sum([job.size for job in self._jobs])
         self._record.input_start = monotonic() - self._record.token_wait
         try:
@@ -202,6 +208,8 @@ class BatchRun:
         for job in self._jobs:
             if job.future.set_running_or_notify_cancel():
                 wanted = True
+            else:
+                self._runner.record_cancelled(job)
         return wanted
 
     def _begin(self, jobs: list[Job]) -> Execution:
@@ -265,6 +273,7 @@ class BatchRun:
         responses = runner.responder.responses(jobs, outputs)
         # Noted before anybody can see an answer, so that whoever has one finds it in the statistics.
         runner.record(self._record.of(jobs))
+        trace_batch(jobs, self._record)
         for job, response in zip(jobs, responses, strict=True):
             self._answer(job, response)
         self._jobs = []
@@ -289,15 +298,20 @@ class BatchRun:
         runner, record = self._runner, self._record
         (job,) = self._jobs
         respond = cast("Respond", job.request.respond)
-        with contextlib.closing(engine.stream(execution.inputs)) as stream:
+        times = runner.response_times(job)
+        with contextlib.closing(engine.stream(execution.inputs)) as stream, times:
             for outputs in stream:
                 if job.dead(monotonic()):
                     raise DeadlineExceeded("the deadline passed between two responses")
                 checked = self._checked(outputs)
-                if not respond(runner.responder.responses([job], checked)[0]):
+                times.computed()
+                wanted = respond(runner.responder.responses([job], checked)[0])
+                times.handed_out(wanted=wanted)
+                if not wanted:
                     break
         record.infer_end = monotonic()
         runner.record(record.of(self._jobs))
+        trace_batch(self._jobs, record)
         self._answer(job, runner.responder.nothing(job))
         self._jobs, self._execution = [], None
 
@@ -359,6 +373,7 @@ class BatchRun:
             self._outputs = self._kept(execution.outputs())
         (response,) = runner.responder.responses([job], self._outputs)
         runner.record(self._record.of([job]))
+        trace_batch([job], self._record)
         self._answer(job, response)
 
     def _fail(self, job: Job, error: BaseException) -> None:
@@ -367,7 +382,8 @@ class BatchRun:
             _log.error("model '%s' failed", name, exc_info=error)
             error = Internal(f"model '{name}' failed: {error}")
         if not job.future.done():
-            self._runner.record_failure(job)
+            self._runner.record_failure(job, reason_of(error, ran=True))
+            trace_batch([job], self._record)
             self._answer(job, error)
 
 

@@ -11,8 +11,11 @@ from typing import Generic, TypeVar
 from yais.core.clock import monotonic
 from yais.core.future import Future
 from yais.engines.engine import Array
-from yais.errors import Internal, Unavailable
+from yais.errors import Internal
+from yais.inference.batch_record import BatchRecord
 from yais.inference.composed_job import ComposedJob
+from yais.inference.counts import Counts
+from yais.inference.failure import FailureReason, reason_of
 from yais.inference.intake import Intake
 from yais.inference.layout import Layout, Signature
 from yais.inference.request import InferRequest, InferResponse
@@ -20,7 +23,7 @@ from yais.inference.responder import Responder
 from yais.inference.response_cache import ResponseCache
 from yais.inference.scheduling.queue import CloseReason
 from yais.inference.servable import FindModel, ModelClosed
-from yais.inference.statistics import BatchRecord, Counts, ModelStatistics
+from yais.inference.statistics import ModelStatistics
 
 __all__ = ["ComposedModel"]
 
@@ -115,7 +118,7 @@ class ComposedModel(ABC, Generic[JobT]):
             if self._idle.wait_for(lambda: not self._under_way, timeout):
                 return True
             left = list(self._under_way)
-        error = Unavailable(f"model '{self.name}' version {self.version} was unloaded meanwhile")
+        error = ModelClosed(f"model '{self.name}' version {self.version} was unloaded meanwhile")
         for job in left:
             job.post(partial(job.stop, error))
         return False
@@ -156,10 +159,11 @@ class ComposedModel(ABC, Generic[JobT]):
 
     def _end(self, job: JobT) -> None:
         """Complete a request with its error, or as cancelled."""
+        reason = FailureReason.CANCELED if job.error is None else reason_of(job.error)
+        self._statistics.record_failure(monotonic() - job.request.received, reason)
         if job.error is None:
             job.future.give_up()  # type: ignore[attr-defined]
         else:
-            self._statistics.record_failure(monotonic() - job.request.received)
             job.future.set_exception(job.error)
         self._ended(job)
 

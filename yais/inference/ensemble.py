@@ -116,6 +116,8 @@ class EnsembleModel(ComposedModel[_EnsembleJob]):
         try:
             model = self._find(step.step.model, step.step.version)
             request = self._request(job, number, model.signature)
+            if job.request.trace is not None:
+                job.request.trace.child(model.name, model.version, request)
             future = submit_to(self._find, step.step.model, step.step.version, request)
         except Exception as error:
             step.ended(error, monotonic() - start)
@@ -123,6 +125,8 @@ class EnsembleModel(ComposedModel[_EnsembleJob]):
             step.turns.leave()
             return
         job.in_flight[number] = future
+        if request.trace is not None:
+            request.trace.follow(future)
         future.add_done_callback(partial(self._done, job, number, start))
 
     def _request(self, job: _EnsembleJob, number: int, signature: Signature) -> InferRequest:

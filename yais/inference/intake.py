@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from yais.core.clock import monotonic
 from yais.core.future import Future
 from yais.errors import Unimplemented, YaisError
+from yais.inference.failure import reason_of
 from yais.inference.layout import Layout, Signature
 from yais.inference.request import InferRequest, InferResponse
 from yais.inference.response_cache import ResponseCache
@@ -74,12 +75,14 @@ class Intake:
                 )
             layout = self._layout(request)
             self._signature.check_sizes(layout, request.inputs, request.data)
+            if request.trace is not None:
+                request.trace.mark("QUEUE_START", monotonic())
             cache = self._cache
             if cache is None:
                 return run(request, layout)
             return self._look_up(cache, request, layout, run, may_answer)
         except YaisError as error:
-            self._statistics.record_failure(monotonic() - request.received)
+            self._statistics.record_failure(monotonic() - request.received, reason_of(error))
             failed: Future[InferResponse] = Future()
             failed.set_exception(type(error)(f"[request id: {request.id or '<id_unknown>'}] {error}"))
             return failed
@@ -104,6 +107,9 @@ class Intake:
         lookup = monotonic() - start
         if cached is not None and (may_answer is None or may_answer()):
             self._statistics.record_hit(request.received, lookup)
+            if request.trace is not None:
+                request.trace.mark("CACHE_HIT_LOOKUP_START", start)
+                request.trace.mark("CACHE_HIT_LOOKUP_END", start + lookup)
             answered: Future[InferResponse] = Future()
             answered.set_result(cached.response(request))
             return answered

@@ -337,9 +337,10 @@ class InferenceManager:
         block: bool = True,
         *,
         address: str = "0.0.0.0",
+        http_port: int | None = None,
         metrics_port: int | None = None,
     ) -> ManagedServer:
-        """Serve the models over KServe v2 gRPC, until SIGTERM or SIGINT, or in the background.
+        """Serve the models over KServe v2, until SIGTERM or SIGINT, or in the background.
 
         Parameters
         ----------
@@ -348,6 +349,8 @@ class InferenceManager:
         block
             Whether to return when the server has stopped; only on the main thread. If not, a server is
             returned that runs: it has a `port`, and `stop` drains it.
+        http_port
+            Where to serve HTTP, too; by default not at all.
         metrics_port
             Where to offer metrics for Prometheus; by default not at all.
 
@@ -358,7 +361,9 @@ class InferenceManager:
         """
         from yais.serving.managed import ManagedServer  # the one import upwards (docs/architecture.md)
 
-        server = ManagedServer(self, address=address, port=port, metrics_port=metrics_port)
+        server = ManagedServer(
+            self, address=address, port=port, http_port=http_port, metrics_port=metrics_port
+        )
         server.start()
         if block:
             server.run()

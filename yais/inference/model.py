@@ -11,6 +11,7 @@ from yais.core.timer import Timer
 from yais.engines.engine import Engine
 from yais.errors import YaisError
 from yais.inference.batch_times import measure
+from yais.inference.counts import Counts
 from yais.inference.intake import Intake
 from yais.inference.job import Job
 from yais.inference.layout import Layout, Signature
@@ -24,7 +25,7 @@ from yais.inference.scheduler import Scheduler
 from yais.inference.scheduling.sequence import SequenceQueue, SequenceStatistics
 from yais.inference.scheduling.slo import SloQueue
 from yais.inference.servable import ModelClosed
-from yais.inference.statistics import Counts, ModelStatistics
+from yais.inference.statistics import ModelStatistics
 from yais.inference.tokens import Tokens
 from yais.inference.warm_up import sample_inputs, zeros
 from yais.lane import Lanes

@@ -25,7 +25,9 @@ from yais.inference.in_flight import InFlight
 from yais.inference.layout import Layout, Signature
 from yais.inference.pipeline_models import PipelineModels
 from yais.inference.request import InferRequest, Respond
+from yais.inference.request_trace import BatchMoments
 from yais.inference.response_cache import ResponseCache
+from yais.inference.response_times import ResponseTimes
 from yais.inference.servable import FindModel
 
 __all__ = ["PipelineFunction", "PipelineModel"]
@@ -163,12 +165,17 @@ class PipelineModel(ComposedModel[_PipelineJob]):
 
     async def _stream(self, job: _PipelineJob, inputs: dict[str, Array], models: PipelineModels) -> None:
         respond, loop = cast("Respond", job.request.respond), asyncio.get_running_loop()
+        times = ResponseTimes(self._statistics, job.request.received)
         async with contextlib.aclosing(self._function(inputs, models)) as results:
-            async for result in results:
-                outputs = self._responder.checked(self._checked(result, inputs), job.size)
-                (response,) = self._responder.responses([job], outputs)
-                if not await loop.run_in_executor(self._responding, respond, response):
-                    break
+            with times:
+                async for result in results:
+                    outputs = self._responder.checked(self._checked(result, inputs), job.size)
+                    times.computed()
+                    (response,) = self._responder.responses([job], outputs)
+                    wanted = await loop.run_in_executor(self._responding, respond, response)
+                    times.handed_out(wanted=wanted)
+                    if not wanted:
+                        break
 
     def _checked(self, result: object, inputs: dict[str, Array]) -> list[Array]:
         outputs = checked_outputs(result, self._outputs, list(inputs.values()))
@@ -176,6 +183,9 @@ class PipelineModel(ComposedModel[_PipelineJob]):
 
     def _on_done(self, job: _PipelineJob, task: Future[list[Array] | None]) -> None:
         job.task = None
+        if job.request.trace is not None:
+            now = monotonic()
+            job.request.trace.batch(BatchMoments(job.size, job.began, job.began, job.began, now, now))
         try:
             error = task.exception(0)
             if job.stopped:

@@ -96,7 +96,14 @@ class AskedModel:
             timeout=asked.timeout,
             arrays=True,
         )
-        return submit_to(self._find, self._name, self._version, request)
+        if asked.trace is None:
+            return submit_to(self._find, self._name, self._version, request)
+        model = self._find(self._name, self._version)
+        asked.trace.child(model.name, model.version, request)
+        future = submit_to(self._find, self._name, self._version, request)
+        assert request.trace is not None
+        request.trace.follow(future)
+        return future
 
     def _converted(self, arrays: Mapping[str, Any]) -> dict[str, tuple[DataType, Array]]:
         specs = {spec.name: spec for spec in self._find(self._name, self._version).signature.inputs}

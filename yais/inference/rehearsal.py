@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from yais.core.clock import Deadline, monotonic
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
+from yais.inference.batch_record import BatchRecord
 from yais.inference.batch_run import BatchRun
 from yais.inference.job import Job
 from yais.inference.request import InferRequest, SequenceStep
 from yais.inference.runner import Runner
 from yais.inference.scheduling.queue import Batch, CloseReason
 from yais.inference.scheduling.sequence import LiveSequence
-from yais.inference.statistics import BatchRecord, ModelStatistics
+from yais.inference.statistics import ModelStatistics
 from yais.lane import Lanes
 
 __all__ = ["Rehearsal"]

@@ -9,15 +9,18 @@ from yais.core.clock import monotonic
 from yais.core.pool import Lease
 from yais.engines.engine import Array, DeviceEngine, Engine, Execution
 from yais.inference.adapter import Adapter
+from yais.inference.batch_record import BatchRecord
 from yais.inference.batch_run import BatchRun, hand_on
 from yais.inference.execution import HostExecution
+from yais.inference.failure import FailureReason, reason_of
 from yais.inference.job import Job
 from yais.inference.layout import Signature
 from yais.inference.ordering import Turn
 from yais.inference.pace import Pace
 from yais.inference.responder import Responder
+from yais.inference.response_times import ResponseTimes
 from yais.inference.scheduling.queue import Batch
-from yais.inference.statistics import BatchRecord, ModelStatistics
+from yais.inference.statistics import ModelStatistics
 from yais.inference.tokens import Tokens
 from yais.lane import Lane
 
@@ -135,13 +138,21 @@ class Runner:
         """Count a batch that succeeded."""
         self._statistics.record_batch(record)
 
-    def record_failure(self, job: Job) -> None:
+    def record_failure(self, job: Job, reason: FailureReason) -> None:
         """Count a request that failed."""
-        self._statistics.record_failure(monotonic() - job.request.received)
+        self._statistics.record_failure(monotonic() - job.request.received, reason)
+
+    def record_cancelled(self, job: Job) -> None:
+        """Count a request that was cancelled before it could run."""
+        self.record_failure(job, FailureReason.CANCELED)
+
+    def response_times(self, job: Job) -> ResponseTimes:
+        """Return what counts the responses to a request, of a decoupled model."""
+        return ResponseTimes(self._statistics, job.request.received)
 
     def fail(self, job: Job, error: BaseException) -> None:
-        """Count a request that failed, and complete its future."""
-        self.record_failure(job)
+        """Count a request that failed before it ran, and complete its future."""
+        self.record_failure(job, reason_of(error))
         job.future.set_exception(error)
 
 

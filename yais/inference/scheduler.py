@@ -17,12 +17,12 @@ from yais.core.dispatcher import Dispatcher, current_dispatcher
 from yais.core.future import Future
 from yais.core.pool import Lease
 from yais.core.timer import Timer
-from yais.errors import Unavailable
 from yais.inference.job import Job
 from yais.inference.ordering import ResponseOrder, Turn
 from yais.inference.rate_limiter import Permits
 from yais.inference.runner import Runner
 from yais.inference.scheduling.queue import Batch, BatchQueue, CloseReason, Refused, expired
+from yais.inference.servable import ModelClosed
 from yais.lane import Lane, Lanes
 
 __all__ = ["Scheduler"]
@@ -164,7 +164,7 @@ class Scheduler:
                 return True
             left = [*self._placed, *self._queue.clear()]
             self._placed.clear()
-        error = Unavailable("the model was unloaded while the request was queued")
+        error = ModelClosed("the model was unloaded while the request was queued")
         self._fail(Refused(job, error) for job in left)
         return False
 
@@ -329,6 +329,8 @@ class Scheduler:
         for job, error in refused:
             if job.future.set_running_or_notify_cancel():
                 self._runner.fail(job, error)
+            else:
+                self._runner.record_cancelled(job)
 
     def _set_timer(self) -> None:
         if not (len(self._queue) or self._queue.expires):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from yais.core.future import Future
 from yais.errors import Unavailable
 from yais.inference.layout import Signature
 from yais.inference.request import InferRequest, InferResponse
-from yais.inference.statistics import Counts
+
+if TYPE_CHECKING:  # which imports this
+    from yais.inference.counts import Counts
 
 __all__ = ["FindModel", "ModelClosed", "Servable", "submit_to"]
 

@@ -31,6 +31,7 @@ __all__ = ["SharedRegion"]
 
 _DIRECTORY = Path("/dev/shm")  # where shm_open of the C library keeps them on Linux
 _NAME = re.compile(r"/?([A-Za-z0-9_.-]{1,254})")
+_FOREIGN_NAME = re.compile(r"/?([^/\0]{1,255})")  # of what others made
 _KINDS: dict[int, type[YaisError]] = {
     errno.ENOENT: NotFound,
     errno.EEXIST: AlreadyExists,
@@ -39,9 +40,12 @@ _KINDS: dict[int, type[YaisError]] = {
     errno.EISDIR: PermissionDenied,
     errno.ELOOP: PermissionDenied,
     errno.ENXIO: PermissionDenied,
+    errno.ENAMETOOLONG: InvalidArgument,
     errno.ENOSPC: ResourceExhausted,
     errno.ENOMEM: ResourceExhausted,
     errno.EFBIG: ResourceExhausted,
+    errno.EMFILE: ResourceExhausted,
+    errno.ENFILE: ResourceExhausted,
 }
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -52,7 +56,8 @@ class SharedRegion:
     Interoperates with `shm_open`. Made by `create` or `attach`. The name goes away with the process that
     created it, when that closes the region or exits, but not when it is killed. The memory stays until the
     last process has closed it and the last view of it is gone. Not thread-safe; its views may be used and
-    dropped on any thread. A process that shrinks the file makes the others crash: share with those you trust.
+    dropped on any thread. A process that shrinks the file makes the others crash: share with those you trust,
+    and look at `file_size` first.
 
     Attributes
     ----------
@@ -66,6 +71,8 @@ class SharedRegion:
         self.name = name
         self.size = size
         self._buffer: Buffer | None = Buffer(memoryview(mmap.mmap(descriptor, size)))
+        self._descriptor = os.dup(descriptor)
+        self._shut = weakref.finalize(self, os.close, self._descriptor)
         self._creator: int | None = None
         self._remove: weakref.finalize[[Path, int, int], SharedRegion] | None = None
 
@@ -106,15 +113,17 @@ class SharedRegion:
         return region
 
     @classmethod
-    def attach(cls, name: str, *, size: int | None = None) -> SharedRegion:
+    def attach(cls, name: str, *, size: int | None = None, private: bool = False) -> SharedRegion:
         """Map a region that some process of this user has made.
 
         Parameters
         ----------
         name
-            As for `create`.
+            Of a file right there, whatever its characters; a leading slash may be left out.
         size
             Bytes to map, from the beginning; by default all.
+        private
+            Whether to refuse a region that other users may read or write.
 
         Raises
         ------
@@ -123,9 +132,11 @@ class SharedRegion:
         NotFound
             There is no region of that name.
         PermissionDenied
-            It belongs to another user, or it is a link or something else that is no region.
+            It belongs to another user or is not private, or it is a link or something else that is no region.
+        ResourceExhausted
+            This process has too many files open, or too much memory mapped.
         """
-        path = _path(name)
+        path = _path(name, _FOREIGN_NAME)
         with _translated(path), _opened(path, _FLAGS) as descriptor:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
@@ -133,6 +144,9 @@ class SharedRegion:
                 raise PermissionDenied(
                     f"got {path}, {kind} of user {status.st_uid}, expected a file of user {os.geteuid()}"
                 )
+            if private and status.st_mode & 0o077:
+                mode = stat.filemode(status.st_mode)
+                raise PermissionDenied(f"got {path}, {mode}, expected nothing for group and others")
             size = status.st_size if size is None else size
             if not 0 < size <= status.st_size:
                 raise InvalidArgument(f"got size={size} of {path}, expected 1 to {status.st_size} bytes")
@@ -141,6 +155,39 @@ class SharedRegion:
     def __repr__(self) -> str:
         state = ", closed" if self._buffer is None else ""
         return f"<SharedRegion {self.name}: {self.size} bytes{state}>"
+
+    @property
+    def file_size(self) -> int:
+        """Bytes that the file has now. To touch what lies beyond kills the process.
+
+        Raises
+        ------
+        FailedPrecondition
+            The region is closed.
+        """
+        self._expect_open()
+        return os.fstat(self._descriptor).st_size
+
+    def reserve(self, offset: int, size: int) -> None:
+        """Set memory aside for bytes of which whoever made the file may only have said that they are there.
+
+        To touch them kills the process when there is no more shared memory. Their contents stay as they are.
+
+        Parameters
+        ----------
+        offset, size
+            Within the file, which grows otherwise; at least 1 byte.
+
+        Raises
+        ------
+        ResourceExhausted
+            There is not so much shared memory.
+        FailedPrecondition
+            The region is closed.
+        """
+        self._expect_open()
+        with _translated(Path(self.name)):
+            os.posix_fallocate(self._descriptor, offset, size)
 
     def view(self, offset: int = 0, size: int | None = None) -> memoryview:
         """Return `size` bytes from `offset` on, writable; by default up to the end.
@@ -154,8 +201,7 @@ class SharedRegion:
         FailedPrecondition
             The region is closed.
         """
-        if self._buffer is None:
-            raise FailedPrecondition(f"{self!r}: expected it open")
+        buffer = self._expect_open()
         if offset < 0 or (size is not None and size < 0):
             raise InvalidArgument(f"got offset={offset}, size={size}, expected neither to be negative")
         end = max(offset, self.size) if size is None else offset + size
@@ -163,7 +209,7 @@ class SharedRegion:
             raise OutOfRange(
                 f"got offset={offset}, size={size}: {end - self.size} bytes beyond the end of {self!r}"
             )
-        return self._buffer.view[offset:end]
+        return buffer.view[offset:end]
 
     def buffer(self, offset: int = 0, size: int | None = None) -> Buffer:
         """Return the same bytes as `view` does, as a buffer."""
@@ -184,8 +230,14 @@ class SharedRegion:
     def close(self) -> None:
         """Give up this process' claim, and the name if it made the region. Views stay valid. Idempotent."""
         self._buffer = None
+        self._shut()
         if self._remove is not None:
             self._remove()
+
+    def _expect_open(self) -> Buffer:
+        if self._buffer is None:
+            raise FailedPrecondition(f"{self!r}: expected it open")
+        return self._buffer
 
     def __enter__(self) -> Self:
         return self
@@ -196,10 +248,11 @@ class SharedRegion:
         self.close()
 
 
-def _path(name: str) -> Path:
-    match = _NAME.fullmatch(name)
+def _path(name: str, pattern: re.Pattern[str] = _NAME) -> Path:
+    match = pattern.fullmatch(name)
     if match is None or match[1] in {".", ".."}:
-        raise InvalidArgument(f'got name={name!r}, expected up to 254 letters, digits, "_", "-", "."')
+        expected = 'up to 254 letters, digits, "_", "-", "."' if pattern is _NAME else "the name of a file"
+        raise InvalidArgument(f"got name={name!r}, expected {expected}")
     return _DIRECTORY / match[1]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from typing import Any
 
+from yais.core.clock import Deadline
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
 
@@ -21,6 +23,14 @@ class Resources:
 
     def open(self) -> None:
         """Prepare what needs preparing (warm-up, connections). Called once, before the first call."""
+
+    def drain(self, deadline: Deadline, hurried: threading.Event) -> bool:  # noqa: ARG002 - for subclasses
+        """Let end what these resources serve themselves, beside RPCs; return whether it has.
+
+        Called once, when the server begins to refuse calls, on a thread of its own; it must return by the
+        deadline, and soon after `hurried` is set: then somebody does not want to wait any longer.
+        """
+        return True
 
     def close(self) -> None:
         """Give everything back. Called once, after the last call.

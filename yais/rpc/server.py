@@ -148,8 +148,11 @@ class Server:
         self._executors: list[Executor] = []
         self._lock = threading.Lock()
         self._over = threading.Event()  # no more waiting: every call has ended, or a signal says so
+        self._hurried = threading.Event()  # a second signal has come
         self._stopped = threading.Event()
-        self._clean = True
+        self._clean = self._resources_drained = True
+        self._stopping = False
+        self._drainer: threading.Thread | None = None
         self._signals: Signals | None = None
 
     def __repr__(self) -> str:
@@ -168,6 +171,11 @@ class Server:
     def in_flight(self) -> int:
         """Calls that have a context now."""
         return sum(slot.busy for slot in self._slots)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server has begun to stop, or has stopped."""
+        return self._stopping
 
     def add(self, service: Service) -> None:
         """Serve the registered RPCs of a service. Only before `start`."""
@@ -333,9 +341,15 @@ class Server:
             )
         with self._lock:
             if self._core is not None and not self._stopped.is_set():
+                self._stopping = True
                 self.health.enter_shutdown()
                 self._over.wait(self._drain_delay)
-                self._clean = self._drain(self._core, Deadline.after(self._grace if grace is None else grace))
+                deadline = Deadline.after(self._grace if grace is None else grace)
+                self._drain_resources(deadline)
+                drained = self._drain(self._core, deadline)
+                if self._drainer is not None:
+                    self._drainer.join()
+                self._clean = drained and self._resources_drained
                 self._close(self._core)
             return self._clean
 
@@ -486,6 +500,18 @@ class Server:
             _log.warning("%d calls did not end: their contexts ignore cancellation", self.in_flight)
         return all(ended)
 
+    def _drain_resources(self, deadline: Deadline) -> None:
+        """Begin to let end what is served beside the RPCs."""
+        if self._drainer is not None or type(self._resources).drain is Resources.drain:
+            return
+
+        def drain() -> None:
+            self._resources_drained = False
+            self._resources_drained = self._resources.drain(deadline, self._hurried)
+
+        self._drainer = threading.Thread(target=drain, name="yais-drain")
+        self._drainer.start()
+
     def _wait_for_calls(self, deadline: Deadline) -> None:
         """Wait until all has ended, or nothing is left but connections that callers do not close."""
         quiet: Deadline | None = None
@@ -525,6 +551,7 @@ class Server:
 
     def _heed_second(self, signals: Signals) -> None:
         if signals.wait():
+            self._hurried.set()
             self._over.set()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-__all__ = ["Tls"]
+__all__ = ["Tls", "TlsMaterial"]
 
 _log = logging.getLogger("yais.rpc")
 
@@ -67,11 +67,11 @@ class Tls:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials for one port: each keeps track of what it has been given."""
-        given = self._current()
+        given = self.material()
 
         def changed() -> Any:
             nonlocal given
-            current = self._current()
+            current = self.material()
             if current is given:
                 return None
             given = current
@@ -81,7 +81,8 @@ class Tls:
             given.configuration(), changed, require_client_authentication=len(self._files) > 2
         )
 
-    def _current(self) -> _Material:
+    def material(self) -> TlsMaterial:
+        """Return what the files held when they were last looked at, which is now, and could be used."""
         with self._lock:
             stamp = _stamp(self._files)
             if stamp != self._stamp:
@@ -96,12 +97,15 @@ class Tls:
 
 
 @dataclass(frozen=True, eq=False)
-class _Material:
+class TlsMaterial:
+    """The contents of the files, in PEM format; they fit each other."""
+
     certificate: bytes
     key: bytes
     client_ca: bytes | None
 
     def configuration(self) -> Any:
+        """Return them as gRPC takes them."""
         return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)], self.client_ca)
 
 
@@ -118,7 +122,7 @@ def _stamp(files: list[str]) -> _Stamp:
     return tuple(of(file) for file in files)
 
 
-def _read(files: list[str]) -> _Material:
+def _read(files: list[str]) -> TlsMaterial:
     contents = []
     for file in files:
         with open(file, "rb") as stream:
@@ -128,7 +132,7 @@ def _read(files: list[str]) -> _Material:
     _check_key(files[0], certificate, files[1], key)
     for file, authorities in zip(files[2:], rest, strict=True):
         _check_certificates(file, authorities)
-    return _Material(certificate, key, rest[0] if rest else None)
+    return TlsMaterial(certificate, key, rest[0] if rest else None)
 
 
 def _check_certificates(file: str, content: bytes) -> None:

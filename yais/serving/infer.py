@@ -8,6 +8,7 @@ from yais.protocol.infer_request import InferMessage
 from yais.protocol.infer_response import ResponseHead, encode_infer_response
 from yais.protocol.tensor_codec import encode_bytes
 from yais.rpc.context import Context
+from yais.serving.call_trace import CallTrace
 from yais.serving.inference import infer
 from yais.serving.resources import ServingResources
 
@@ -19,11 +20,25 @@ _MAX_HEADS = 4096  # kept heads of responses
 
 
 class InferContext(Context[InferMessage, InferResponse, ServingResources]):
-    """Serves ModelInfer."""
+    """Serves ModelInfer.
+
+    Attributes
+    ----------
+    protocol, trace
+        See `TracedCaller`.
+    """
+
+    protocol = "GRPC"
+    trace: CallTrace | None = None
 
     def execute(self, message: InferMessage) -> Future[InferResponse]:
         """Submit the request to its model."""
         return infer(self.resources, message, self, decoupled=_UNARY)
+
+    def on_finish(self) -> None:
+        """Tell when the answer was sent."""
+        if self.trace is not None:
+            self.trace.sent()
 
 
 def encode_response(response: InferResponse) -> bytes:

@@ -17,6 +17,7 @@ from yais.repository.repository import LoadedModel
 from yais.serving.caller import Caller
 from yais.serving.classification import classify
 from yais.serving.infer_form import InferForm, Placement, form_of
+from yais.serving.mapped_region import MappedRegion
 from yais.serving.request_parameters import request_parameters
 from yais.serving.resources import ServingResources
 from yais.serving.shared_memory import SystemSharedMemory
@@ -47,7 +48,7 @@ def infer(
     ----------
     respond
         Takes the responses of a decoupled model, see `InferRequest`; the future's response has then no
-        outputs and says that there are no more.
+        outputs and says that there are no more. Other models answer by the future alone.
     decoupled
         What to say of such a model where it cannot be served, without `respond`.
 
@@ -58,7 +59,9 @@ def infer(
     """
     loaded = resources.models.find(message.model_name, message.model_version)
     model = loaded.model
-    if respond is None and model.decoupled:
+    if not model.decoupled:
+        respond = None
+    elif respond is None:
         raise Unimplemented(decoupled)
     form = form_of(message)
     memory = resources.system_memory
@@ -82,12 +85,15 @@ def infer(
     )
     if message.parameters:
         _apply(message, request)
+    if resources.forward is not None:
+        request.parameters = {**request.parameters, **resources.forward(caller)}
     tracer = resources.tracer
-    if tracer.active:
-        request.trace = tracer.begin(model.name, model.version, message.id, caller)
+    trace = tracer.begin(model.name, model.version, request, caller) if tracer.active else None
     future = model.submit(request)
     if future.done() and isinstance(future.exception(0), ModelClosed):  # replaced in this moment
         future = submit_to(resources.find_model, message.model_name, message.model_version, request)
+    if trace is not None:
+        trace.follow(future)
     return future if finish is None or respond is not None else _finished(future, finish)
 
 
@@ -102,7 +108,8 @@ def _mapped(message: InferMessage, form: InferForm, memory: SystemSharedMemory) 
     """Return the contents of the inputs, with views of those that are in shared memory."""
     data: list[Any] = list(message.data)
     for index, place in form.shared_inputs.items():
-        view = memory.view(place.region, place.offset, place.byte_size)
+        # No model may write to what is the client's.
+        view = memory.view(place.region, place.offset, place.byte_size).toreadonly()
         spec = form.inputs[index]
         of_bytes = spec.datatype is DataType.BYTES
         data[index] = bytes_elements(spec, view, message.model_name) if of_bytes else view
@@ -110,28 +117,29 @@ def _mapped(message: InferMessage, form: InferForm, memory: SystemSharedMemory) 
 
 
 def _finish(form: InferForm, loaded: LoadedModel, memory: SystemSharedMemory) -> Finish:
-    # The memory is taken now: it may be unregistered while the model runs.
-    views = {
-        name: memory.view(place.region, place.offset, place.byte_size)
-        for name, place in form.shared_outputs.items()
-    }
+    # The regions are taken now: they may be unregistered while the model runs.
+    regions = {name: memory.find(place.region) for name, place in form.shared_outputs.items()}
+    for name, place in form.shared_outputs.items():
+        regions[name].view(place.offset, place.byte_size)  # refused now rather than when the model has run
 
     def finish(response: InferResponse) -> InferResponse:
         if form.classes:
             response = classify(response, form.classes, loaded)
-        return _placed(response, form, views) if views else response
+        return _placed(response, form, regions) if regions else response
 
     return finish
 
 
-def _placed(response: InferResponse, form: InferForm, views: Mapping[str, memoryview]) -> InferResponse:
+def _placed(response: InferResponse, form: InferForm, regions: Mapping[str, MappedRegion]) -> InferResponse:
     """Return a response without the outputs that are written to shared memory here."""
     data: list[Any] = list(response.data)
     sizes = []
     for index, spec in enumerate(response.form.outputs):
-        view = views.get(spec.name)
-        if view is None:
+        region = regions.get(spec.name)
+        if region is None:
             continue
+        place = form.shared_outputs[spec.name]
+        view = region.view(place.offset, place.byte_size)  # again: its client may have made it smaller
         contents = data[index]
         wire = contents if isinstance(contents, memoryview) else memoryview(encode_bytes(contents))
         size = wire.nbytes

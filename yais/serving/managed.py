@@ -10,7 +10,9 @@ from yais.inference.manager import InferenceManager
 from yais.inference.servable import Servable
 from yais.repository.description import described
 from yais.repository.repository import LoadedModel, ModelEntry, ModelState
-from yais.serving.model_server import ModelServer, ServerOptions
+from yais.serving.http.server import HttpOptions
+from yais.serving.model_server import ModelServer
+from yais.serving.options import ServerOptions
 
 __all__ = ["ManagedModels", "ManagedServer"]
 
@@ -72,7 +74,14 @@ class ManagedServer(ModelServer):
     """Serves the models of a manager over KServe v2, those registered later too. The manager is left open."""
 
     def __init__(
-        self, manager: InferenceManager, *, address: str, port: int, metrics_port: int | None
+        self,
+        manager: InferenceManager,
+        *,
+        address: str,
+        port: int,
+        http_port: int | None,
+        metrics_port: int | None,
     ) -> None:
-        options = ServerOptions(grpc_address=address, grpc_port=port, metrics_port=metrics_port)
+        http = None if http_port is None else HttpOptions(address, http_port)
+        options = ServerOptions(grpc_address=address, grpc_port=port, http=http, metrics_port=metrics_port)
         super().__init__(ManagedModels(manager), options, memory=manager.memory)

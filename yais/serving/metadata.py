@@ -26,8 +26,12 @@ _EXTENSIONS = (
     "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
+    "cuda_shared_memory",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 )
 
 

@@ -10,10 +10,11 @@ from prometheus_client.registry import Collector
 
 import yais
 from yais.core.clock import NANOSECONDS
+from yais.inference.counts import Counts
 from yais.inference.ensemble import EnsembleModel
 from yais.inference.ensemble_step import StepCounts
+from yais.inference.failure import FailureReason
 from yais.inference.model import Model
-from yais.inference.statistics import Counts
 from yais.repository.repository import ModelEntry, ModelState
 from yais.serving.metric_labels import tag_labels
 from yais.serving.resources import Models
@@ -31,7 +32,11 @@ class MetricsOptions:
     counters, histograms, summaries
         Whether there are latencies as counters, histograms and summaries.
     quantiles
-        Of summaries, each with its error.
+        Of summaries, each with the error that Triton allows it; here it is exact (`Recent`).
+    cpu
+        Whether there are metrics of the machine's CPUs and memory.
+    interval
+        Seconds that the load of the CPUs is measured over, at least.
     """
 
     counters: bool = True
@@ -44,6 +49,8 @@ class MetricsOptions:
         (0.99, 0.001),
         (0.999, 0.001),
     )
+    cpu: bool = True
+    interval: float = 2.0
 
 
 _LABELS = ("model", "version")
@@ -84,6 +91,7 @@ class _Families:
         self._load = gauge("model_load_seconds", "Time it took to load.")
         self._pending = gauge("inference_pending_requests", "Requests queued.")
         self._requests = counter("inference_requests", "Requests answered, by outcome.", "outcome")
+        self._failures = counter("inference_failures", "Requests failed, by why.", "reason")
         self._items = counter("inference_items", "Items inferred: a batch of n counts n.")
         self._batches = counter("inference_batches", "Batches executed, by why they closed.", "reason")
         self._lookups = counter("inference_cache_lookups", "Lookups in the response cache.", "outcome")
@@ -96,6 +104,11 @@ class _Families:
         step = ("step", "step_model")
         self._steps = counter("ensemble_step_requests", "Requests to a step.", *step, "outcome")
         self._step_seconds = counter("ensemble_step_seconds", "Time they took.", *step)
+        self._first = HistogramMetricFamily(
+            "yais_inference_first_response_seconds",
+            "From arrival to the first response, of decoupled models.",
+            labels=labels,
+        )
         self._histograms = {
             name: HistogramMetricFamily(family, text, labels=labels)
             for name, (family, text) in _HISTOGRAMS.items()
@@ -112,7 +125,11 @@ class _Families:
         self._load.add_metric(labels, entry.seconds)
         model = entry.loaded.model
         self._pending.add_metric(labels, model.pending)
-        self._add_counts(model.counts(), labels)
+        counts = model.counts()
+        self._add_counts(counts, labels)
+        if model.decoupled:
+            first = counts.first_response_seconds
+            self._first.add_metric(labels, first.cumulative(), first.sum)
         if isinstance(model, Model) and (sequences := model.sequences()) is not None:
             self._slots.add_metric(labels, sequences.slots)
             self._used.add_metric(labels, sequences.used)
@@ -123,6 +140,8 @@ class _Families:
     def _add_counts(self, counts: Counts, labels: tuple[str, ...]) -> None:
         self._requests.add_metric((*labels, "success"), counts.success.count)
         self._requests.add_metric((*labels, "failure"), counts.fail.count)
+        for why in FailureReason:
+            self._failures.add_metric((*labels, why.value.lower()), counts.failures[why])
         self._items.add_metric(labels, counts.inferences)
         for reason, count in counts.closed.items():
             self._batches.add_metric((*labels, reason.value), count)

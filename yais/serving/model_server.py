@@ -1,129 +1,39 @@
-"""The gRPC service of some models: KServe v2, health, metrics; start, drain and stop."""
+"""The server of some models: gRPC, HTTP and metrics, started, drained and stopped together."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from yais.core.clock import Deadline
 from yais.memory.fallbacks import fallbacks
 from yais.memory.tracked import MemoryTracker
-from yais.protocol import kserve_pb2
-from yais.protocol.infer_request import decode_infer_request
-from yais.repository.loader import ConfigDefaults
-from yais.repository.repository import ControlMode, ModelEntry
+from yais.repository.repository import ModelEntry
 from yais.rpc.server import Server
-from yais.rpc.service import Service
-from yais.rpc.tls import Tls
 from yais.rpc.transport import Transport
-from yais.serving.access import AccessOptions
+from yais.serving.access import Access
 from yais.serving.cuda_shared_memory import CudaSharedMemory
-from yais.serving.http.server import HttpOptions
-from yais.serving.infer import InferContext, encode_response
-from yais.serving.log_settings import LogOptions, LogSettings
-from yais.serving.metadata import (
-    ModelConfigContext,
-    ModelMetadataContext,
-    ModelReadyContext,
-    ServerLiveContext,
-    ServerMetadataContext,
-    ServerReadyContext,
-)
+from yais.serving.header_forwarding import forwarded
+from yais.serving.host_metrics import HostCollector
+from yais.serving.http.server import HttpServer
+from yais.serving.inference_service import inference_service
+from yais.serving.log_settings import LogSettings
 from yais.serving.metrics import MetricsOptions, ModelCollector
-from yais.serving.model_control import (
-    RepositoryIndexContext,
-    RepositoryModelLoadContext,
-    RepositoryModelUnloadContext,
-)
+from yais.serving.nv_metrics import NvModelCollector
+from yais.serving.options import ServerOptions
 from yais.serving.resources import Models, ServingResources
 from yais.serving.shared_memory import SystemSharedMemory
-from yais.serving.statistics import ModelStatisticsContext
-from yais.serving.trace_settings import TraceOptions, Tracer
+from yais.serving.tracer import Tracer
 from yais.telemetry.memory import MemoryCollector
-from yais.telemetry.metrics import MetricsServer
+from yais.telemetry.metrics import MetricsServer, registry_of
 
-__all__ = ["ModelServer", "ServerOptions"]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """How to serve.
-
-    Attributes
-    ----------
-    repositories
-        Directories of models.
-    grpc_address, grpc_port
-        Where to listen for gRPC; port 0 takes a free one.
-    metrics_address, metrics_port
-        Where to listen for Prometheus; a port of None not at all.
-    name
-        Of the server, as clients see it; programs written for Triton look for "triton".
-    strict_readiness
-        Whether the server is only ready while every model is.
-    infer_contexts
-        Inference requests in flight at most; more wait in gRPC core.
-    grace
-        Seconds that requests in flight may take when the server stops.
-    drain_delay
-        Seconds between reporting not ready and refusing requests.
-    control, poll_seconds, load, load_threads
-        Which models are loaded, and when; see `ModelRepository`.
-    defaults
-        What is done to the configurations of all models.
-    cache_size
-        Bytes of the response cache; 0 for none.
-    rate_limit
-        How many there are of the resources that models share, by name, or name and device; None does not
-        limit models.
-    http
-        How to serve HTTP; None does not.
-    tls
-        Certificates of gRPC; None for none.
-    access
-        Who may do what.
-    allow_client_shm
-        Whether clients may have the server use shared memory; None if all its addresses are of this machine.
-    header_forward_pattern
-        Regular expression; gRPC metadata that matches it becomes parameters of inference requests.
-    compression
-        Of inference responses over gRPC: "none", "low", "medium" or "high".
-    transport
-        How connections of gRPC are kept.
-    trace, logging, metrics
-        What is traced, logged and counted.
-    """
-
-    repositories: tuple[Path, ...] = ()
-    grpc_address: str = "0.0.0.0"
-    grpc_port: int = 8001
-    metrics_address: str = "0.0.0.0"
-    metrics_port: int | None = 8002
-    name: str = "triton"
-    strict_readiness: bool = True
-    infer_contexts: int = 1024
-    grace: float = 30.0
-    drain_delay: float = 0.0
-    control: ControlMode = ControlMode.NONE
-    poll_seconds: float = 15.0
-    load: tuple[str, ...] = ()
-    load_threads: int = 4
-    defaults: ConfigDefaults = field(default_factory=ConfigDefaults)
-    cache_size: int = 0
-    rate_limit: Mapping[str | tuple[str, str], int] | None = None
-    http: HttpOptions | None = None
-    tls: Tls | None = None
-    access: AccessOptions = field(default_factory=AccessOptions)
-    allow_client_shm: bool | None = None
-    header_forward_pattern: str = ""
-    compression: str = "none"
-    transport: Transport = field(default_factory=Transport)
-    trace: TraceOptions = field(default_factory=TraceOptions)
-    logging: LogOptions = field(default_factory=LogOptions)
-    metrics: MetricsOptions = field(default_factory=MetricsOptions)
+__all__ = ["ModelServer"]
 
 
 class ModelServer:
@@ -142,7 +52,6 @@ class ModelServer:
     def __init__(self, models: Models, options: ServerOptions, *, memory: MemoryTracker) -> None:
         self.options = options
         self.models = models
-        self._memory = memory
         allowed = _local(options) if options.allow_client_shm is None else options.allow_client_shm
         self._resources = ServingResources(
             models,
@@ -152,15 +61,26 @@ class ModelServer:
             cuda_memory=CudaSharedMemory(allowed=allowed),
             tracer=Tracer(options.trace, models.find),
             logging=LogSettings(options.logging),
+            stopping=lambda: self._server.stopping,
+            drain=self._drain_http,
+            forward=forwarded(
+                grpc=options.header_forward_pattern,
+                http=options.http.header_forward_pattern if options.http is not None else "",
+            ),
         )
         self._server = Server(
             _address(options.grpc_address, options.grpc_port),
             resources=self._resources,
             max_message_bytes=None,
+            interceptors=Access(options.access).grpc_interceptors(),
+            tls=options.tls,
+            transport=_transport(options),
             grace=options.grace,
             drain_delay=options.drain_delay,
         )
-        self._server.add(_service(options.infer_contexts))
+        self._server.add(inference_service(options.infer_contexts))
+        self._registry = _registry(models, options.metrics, memory)
+        self._http: HttpServer | None = None
         self._metrics: MetricsServer | None = None
 
     def __repr__(self) -> str:
@@ -172,6 +92,11 @@ class ModelServer:
         return self._server.port
 
     @property
+    def http_port(self) -> int | None:
+        """The HTTP port, once started; None when there is none."""
+        return self._http.port if self._http else None
+
+    @property
     def metrics_port(self) -> int | None:
         """The port of the metrics, once started; None when there are none."""
         return self._metrics.port if self._metrics else None
@@ -179,7 +104,7 @@ class ModelServer:
     @property
     def in_flight(self) -> int:
         """Requests being served now, of every kind."""
-        return self._server.in_flight
+        return self._server.in_flight + (self._http.in_flight if self._http else 0)
 
     def start(self, progress: Callable[[ModelEntry], None] | None = None) -> None:
         """Listen, then load the models, then report ready.
@@ -207,10 +132,10 @@ class ModelServer:
         try:
             if options.metrics_port is not None:
                 self._metrics = MetricsServer(
-                    [ModelCollector(self.models), MemoryCollector(self._memory.statistics, fallbacks)],
-                    address=options.metrics_address,
-                    port=options.metrics_port,
+                    self._registry, address=options.metrics_address, port=options.metrics_port
                 )
+            if options.http is not None:
+                self._http = HttpServer(self._resources, options.http, options.access, self._registry)
             self.models.load_all(progress)
         except BaseException:
             self.stop()
@@ -220,8 +145,13 @@ class ModelServer:
         # Models come and go.
         self._server.every(1.0, self._report_health)
 
-    def run(self) -> None:
+    def run(self, *, started: Callable[[], object] | None = None) -> None:
         """Serve until SIGTERM or SIGINT, then drain and stop. Only on the main thread, after `start`.
+
+        Parameters
+        ----------
+        started
+            See `yais.rpc.server.Server.run`.
 
         Raises
         ------
@@ -229,17 +159,22 @@ class ModelServer:
             Called on another thread; then it has stopped, too.
         """
         try:
-            self._server.run()
+            self._server.run(started=started)
         finally:
             self.stop()
 
     def stop(self) -> bool:
         """Drain and stop; return whether every request in flight ended in time. Idempotent."""
         clean = self._server.stop()
+        if self._http is not None:
+            self._http.stop(0.0)  # where gRPC has not started there was no drain
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
         return clean
+
+    def _drain_http(self, deadline: Deadline, hurried: threading.Event) -> bool:
+        return self._http is None or self._http.stop(deadline.remaining() or 0.0, hurried)
 
     def _report_health(self) -> None:
         health, ready = self._server.health, self._resources.ready
@@ -258,6 +193,18 @@ class ModelServer:
         self.stop()
 
 
+def _registry(models: Models, options: MetricsOptions, memory: MemoryTracker) -> CollectorRegistry:
+    """Return what is told to Prometheus, on whichever port."""
+    collectors: list[Collector] = [
+        NvModelCollector(models, options),
+        ModelCollector(models),
+        MemoryCollector(memory.statistics, fallbacks),
+    ]
+    if options.cpu:
+        collectors.append(HostCollector(options.interval))
+    return registry_of(collectors)
+
+
 def _local(options: ServerOptions) -> bool:
     """Return whether only this machine can reach the server."""
     hosts = [options.grpc_address, *([options.http.address] if options.http is not None else ())]
@@ -271,33 +218,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _transport(options: ServerOptions) -> Transport:
+    if options.compression == "none":
+        return options.transport
+    # As gRPC maps its levels to the two algorithms.
+    return replace(options.transport, compression="gzip" if options.compression == "low" else "deflate")
+
+
 def _address(host: str, port: int) -> str:
     if not 0 <= port < 65536:  # gRPC takes it, and listens elsewhere
         raise ValueError(f"got port {port}, expected 0 to 65535")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _service(infer_contexts: int) -> Service:
-    service = Service(kserve_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"])
-    service.register(
-        "ModelInfer",
-        InferContext,
-        contexts=infer_contexts,
-        deserialize=decode_infer_request,
-        serialize=encode_response,
-    )
-    for context in (
-        ServerLiveContext,
-        ServerReadyContext,
-        ModelReadyContext,
-        ServerMetadataContext,
-        ModelMetadataContext,
-        ModelConfigContext,
-        ModelStatisticsContext,
-        RepositoryIndexContext,
-        RepositoryModelLoadContext,
-        RepositoryModelUnloadContext,
-    ):
-        # The class is named for the RPC it serves.
-        service.register(context.__name__.removesuffix("Context"), context, contexts=16)
-    return service

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from yais.core.clock import Deadline
 from yais.inference.servable import Servable
 from yais.repository.repository import LoadedModel, ModelEntry
 from yais.rpc.resources import Resources
 from yais.serving.cuda_shared_memory import CudaSharedMemory
+from yais.serving.header_forwarding import Forward
 from yais.serving.log_settings import LogSettings
 from yais.serving.shared_memory import SystemSharedMemory
-from yais.serving.trace_settings import Tracer
+from yais.serving.tracer import Tracer
 
 __all__ = ["Models", "ServingResources"]
 
@@ -51,13 +54,17 @@ class ServingResources(Resources):
         Traces requests, as far as its settings say.
     logging
         What is logged.
+    forward
+        Takes the headers of a call that become parameters of its inference requests; None if none do.
+    stopping
+        Says whether the server is on its way out.
+    drain
+        Lets end what is served by other ways than gRPC, see `Resources.drain`.
 
     Attributes
     ----------
     loaded
         Whether the models were given the chance to load.
-    stopping
-        Whether the server is on its way out.
     """
 
     def __init__(
@@ -70,6 +77,9 @@ class ServingResources(Resources):
         cuda_memory: CudaSharedMemory,
         tracer: Tracer,
         logging: LogSettings,
+        forward: Forward | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        drain: Callable[[Deadline, threading.Event], bool] = lambda _deadline, _hurried: True,
     ) -> None:
         self.models = models
         self.name = name
@@ -78,8 +88,10 @@ class ServingResources(Resources):
         self.cuda_memory = cuda_memory
         self.tracer = tracer
         self.logging = logging
+        self.forward = forward
         self.loaded = False
-        self.stopping = False
+        self._stopping = stopping
+        self._drain = drain
 
     def find_model(self, name: str, version: str = "") -> Servable:
         """Return a model that takes requests; see `FindModel`."""
@@ -88,7 +100,11 @@ class ServingResources(Resources):
     @property
     def ready(self) -> bool:
         """Whether the server takes inference requests."""
-        return self.loaded and not self.stopping and (self.models.ready or not self.strict_readiness)
+        return self.loaded and not self._stopping() and (self.models.ready or not self.strict_readiness)
+
+    def drain(self, deadline: Deadline, hurried: threading.Event) -> bool:
+        """Let end what is served by other ways than gRPC."""
+        return self._drain(deadline, hurried)
 
     def close(self) -> None:
         """Leave the models to whose they are, and let go of the rest."""

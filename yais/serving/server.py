@@ -9,7 +9,8 @@ from yais.inference.response_cache import ResponseCache
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
 from yais.repository.repository import ModelRepository
-from yais.serving.model_server import ModelServer, ServerOptions
+from yais.serving.model_server import ModelServer
+from yais.serving.options import ServerOptions
 
 __all__ = ["InferenceServer", "ServerOptions"]
 

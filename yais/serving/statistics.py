@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yais.errors import InvalidArgument, NotFound, Unavailable
-from yais.inference.statistics import Counts, Duration
+from yais.inference.counts import Counts, Duration
 from yais.protocol import kserve_pb2 as pb
 from yais.repository.repository import LoadedModel
 from yais.rpc.context import Context
@@ -67,6 +67,12 @@ def _model(name: str, version: str, counts: Counts) -> pb.ModelStatistics:
             )
             for size, batch in sorted(counts.batches.items())
         ],
+        response_stats={
+            place: pb.InferResponseStatistics(
+                **{name: pb.StatisticDuration(count=count, ns=ns) for name, (count, ns) in kinds.items()}
+            )
+            for place, kinds in counts.responses.items()
+        },
     )
 
 

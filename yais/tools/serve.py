@@ -6,15 +6,16 @@ import gc
 import logging
 import signal
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from yais.errors import YaisError
-from yais.repository.repository import ControlMode, ModelEntry, ModelRepository, ModelState
-from yais.serving.server import InferenceServer
+from yais.repository.repository import ControlMode, ModelEntry, ModelRepository
+from yais.serving.server import InferenceServer, ServerOptions
+from yais.tools.option_groups import GroupedCommand
 from yais.tools.serve_options import server_options, with_server_options
 
 __all__ = ["serve"]
@@ -26,34 +27,44 @@ _NOTHING = {
 }
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @with_server_options
-@click.option(
-    "--exit-on-error",
-    type=bool,
-    default=False,
-    show_default=True,
-    help="Exit with status 1 if a model cannot be loaded.",
-)
-@click.option("--log-verbose", default=0, show_default=True, help="1 for more, 2 for everything.")
-def serve(*, exit_on_error: bool, log_verbose: int, **given: Any) -> None:
+def serve(*, exit_on_error: bool, **given: Any) -> None:
     """Serve the models of a repository over the KServe v2 protocol.
 
     Triton's clients (tritonclient, perf_analyzer) work against it. SIGTERM and SIGINT drain: no new
     requests, those in flight end, then the server exits; a second signal does not wait.
+
+    Options are written as --option=VALUE or --option VALUE, booleans as true or false, 1 or 0. Each can be
+    given in the environment, too, as YAIS_SERVE_OPTION: YAIS_SERVE_GRPC_PORT=9001.
     """
-    _configure_logging(log_verbose)
-    server = InferenceServer(server_options(given))
-    # `run` takes the signals only once everything is started; before that, too, the end is to be clean.
-    _on_signal(sys.exit)
+    options, warnings = server_options(given)
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    with _logging_to(options.logging.handler):
+        _serve(options, exit_on_error=exit_on_error)
+
+
+def _serve(options: ServerOptions, *, exit_on_error: bool) -> None:
     try:
-        server.start(_show_progress if sys.stderr.isatty() else None)
+        server = InferenceServer(options)
+    except (ImportError, OSError, ValueError, YaisError) as error:
+        raise click.ClickException(str(error)) from None
+    # Until `run` takes the signals the end is to be clean, too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: sys.exit())
+    try:
         try:
-            _announce(server, exit_on_error=exit_on_error)
-        except BaseException:
+            server.start()
+            click.echo(_table(server.repository) or _NOTHING[options.control])
+            if exit_on_error:
+                _check_ready(server.repository)
+            # What is there by now stays: the garbage collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            server.run(started=lambda: click.echo("\n".join(_services(server))))
+        finally:
             server.stop()
-            raise
-        server.run()
     except (OSError, YaisError) as error:
         raise click.ClickException(str(error)) from None
     except SystemExit:  # a signal before it served
@@ -61,24 +72,15 @@ def serve(*, exit_on_error: bool, log_verbose: int, **given: Any) -> None:
     click.echo("Stopped")
 
 
-def _announce(server: InferenceServer, *, exit_on_error: bool) -> None:
+def _services(server: InferenceServer) -> list[str]:
+    """Return what listens and where, as Triton says it."""
     options = server.options
-    click.echo(_table(server.repository) or _NOTHING[options.control])
-    if exit_on_error:
-        _check_ready(server.repository)
-    # What is there by now stays: the garbage collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    _on_signal(lambda: threading.Thread(target=server.stop).start())
-    started = [f"Started GRPCInferenceService at {options.grpc_address}:{server.port}"]
+    lines = [f"Started GRPCInferenceService at {options.grpc_address}:{server.port}"]
+    if options.http is not None:
+        lines.append(f"Started HTTPService at {options.http.address}:{server.http_port}")
     if server.metrics_port is not None:
-        started.append(f"Started Metrics Service at {options.metrics_address}:{server.metrics_port}")
-    click.echo("\n".join(started))
-
-
-def _on_signal(action: Callable[[], None]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: action())
+        lines.append(f"Started Metrics Service at {options.metrics_address}:{server.metrics_port}")
+    return lines
 
 
 def _check_ready(repository: ModelRepository) -> None:
@@ -87,14 +89,17 @@ def _check_ready(repository: ModelRepository) -> None:
         raise click.ClickException(f"--exit-on-error, and models cannot be loaded: {'; '.join(failed)}")
 
 
-def _configure_logging(verbose: int) -> None:
-    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s] %(message)s")
-
-
-def _show_progress(entry: ModelEntry) -> None:
-    if entry.state is ModelState.LOADING:
-        click.echo(f"loading {entry.name} version {entry.version} ...", err=True)
+@contextmanager
+def _logging_to(handler: logging.Handler | None) -> Iterator[None]:
+    """Log while the block lasts; what and how is up to the server's `LogSettings`."""
+    assert handler is not None
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
 
 
 def _table(repository: ModelRepository) -> str:

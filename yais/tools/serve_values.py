@@ -8,7 +8,20 @@ from typing import Any
 
 import click
 
-__all__ = ["Seconds", "cache_size", "default_max_batch", "override", "overrides_of", "resource"]
+from yais.serving.access import Restriction
+from yais.serving.header_forwarding import header_pattern
+
+__all__ = [
+    "Seconds",
+    "cache_size",
+    "default_max_batch",
+    "override",
+    "overrides_of",
+    "pattern",
+    "resource",
+    "restriction",
+    "verbosity",
+]
 
 _YEAR = 365 * 24 * 3600
 
@@ -64,6 +77,33 @@ def resource(value: str) -> tuple[str | tuple[str, str], int]:
     if not name or len(rest) not in {1, 2} or not _is_number(rest[0]) or rest[1:] == [""]:
         raise click.BadParameter(f"got '{value}', expected NAME:COUNT[:DEVICE]")
     return (name, rest[1]) if rest[1:] else name, int(rest[0])
+
+
+def pattern(value: str) -> str:
+    """Return a pattern for names of headers."""
+    try:
+        header_pattern(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
+def restriction(value: str) -> Restriction:
+    """Return what "API,...:KEY=VALUE" says."""
+    apis, colon, header = value.partition(":")
+    key, equals, secret = header.partition("=")
+    if not (apis and colon and key and equals and secret):
+        # Not the value, which may be a secret in another form.
+        raise click.BadParameter(f"got '{apis}' and more, expected API,...:KEY=VALUE")
+    return Restriction(tuple(apis.split(",")), key, secret)
+
+
+def verbosity(value: str) -> int:
+    """Return a level of verbosity; "true" and "false" are 1 and 0."""
+    number = {"true": "1", "false": "0"}.get(value.lower(), value)
+    if not _is_number(number) or int(number) >= 1 << 31:
+        raise click.BadParameter(f"got '{value}', expected 0 or more")
+    return int(number)
 
 
 def overrides_of(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 
 from yais.errors import Internal, Unauthenticated, YaisError
@@ -79,14 +79,23 @@ class BearerToken(Interceptor):
 
     def begin(self, call: IncomingCall) -> None:
         """Refuse the call, or name its caller."""
-        if call.method in self._exempt:
-            return
-        identity = self._identity_of(_token_of(call))
+        if call.method not in self._exempt:
+            call.identity = self.identity_of(call.metadata.get_all("authorization"))
+
+    def identity_of(self, authorizations: Sequence[str | bytes]) -> str:
+        """Return who calls, by the values of all its authorization headers; for calls that are not gRPC's.
+
+        Raises
+        ------
+        Unauthenticated
+            There is not one, it is of another form, or the token is not known.
+        """
+        identity = self._looked_up(_token_of(authorizations))
         if identity is None:
             raise Unauthenticated("got a bearer token that is not known here")
-        call.identity = identity
+        return identity
 
-    def _identity_of(self, token: str) -> str | None:
+    def _looked_up(self, token: str) -> str | None:
         try:
             identity = self._identify(token)
             if identity is not None and not isinstance(identity, str):
@@ -101,10 +110,9 @@ class BearerToken(Interceptor):
         return identity
 
 
-def _token_of(call: IncomingCall) -> str:
-    values = call.metadata.get_all("authorization")
+def _token_of(values: Sequence[str | bytes]) -> str:
     if len(values) != 1:
-        raise Unauthenticated(f"got {len(values) or 'no'} authorization in the metadata, {_EXPECTED}")
+        raise Unauthenticated(f"got {len(values) or 'no'} authorization headers, {_EXPECTED}")
     # What is not of this form may be a bare token: it is not repeated.
     scheme, _, token = str(values[0]).strip().partition(" ")
     token = token.strip()

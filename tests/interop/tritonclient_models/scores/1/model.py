@@ -1,0 +1,3 @@
+class Model:
+    def execute(self, inputs):
+        return {"SAME": inputs["SCORES"]}
