@@ -10,7 +10,7 @@ import math
 import shlex
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from benchmarks.compare import say, terminate, write_json
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Case, Results, figures, machine, medians, reached
 from benchmarks.scheduling_pictures import Line, chart
+from benchmarks.servers import YAIS
 from benchmarks.serving_parts import GOALS, PARTS, Part
 from benchmarks.serving_servers import serving
 from benchmarks.workloads import WORKLOADS
@@ -123,6 +124,7 @@ def parse() -> Plan:
     parser.add_argument("--seconds", type=float, default=3.0, help="measured time for each figure")
     parser.add_argument("--concurrency", help="only these numbers of requests in flight, comma-separated")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"comma-separated, of {', '.join(PARTS)}")
+    parser.add_argument("--yais-only", action="store_true", help="leave the other servers out")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="set for every server; repeatable"
     )
@@ -135,11 +137,12 @@ def parse() -> Plan:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     if not generators.has_perf_analyzer():
         parser.error("perf_analyzer is not there: run benchmarks/fetch-perf-analyzer")
+    parts = [PARTS[name] for name in names]
     return Plan(
         rounds=options.rounds,
         seconds=options.seconds,
         concurrency=[int(each) for each in options.concurrency.split(",")] if options.concurrency else None,
-        parts=[PARTS[name] for name in names],
+        parts=[replace(part, servers=(YAIS,)) for part in parts] if options.yais_only else parts,
         environment=dict(pair.split("=", 1) for pair in options.env),
         server_cpu=0 if options.pin else None,
         load_cpu=1 if options.pin else None,

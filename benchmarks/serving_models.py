@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onnx import NodeProto, TensorProto, helper, save
 
 from benchmarks.processes import ROOT
 
-IDENTITY, LARGE = "identity_fp32", 150_000
-"""A model that gives back what it gets, and of how many elements: 600 KB."""
+FIRST, LARGE, FEW = "first_fp32", 150_000, 10
+"""A model that gives back the first few of so many elements: 600 KB, as an image has, and little to do."""
 
 PEERS = ROOT / "benchmarks" / "peers"
 
@@ -29,10 +29,10 @@ output [
 ]
 dynamic_batching { }
 """,
-    IDENTITY: f"""
+    FIRST: f"""
 max_batch_size: 8
 input {{ name: "X" data_type: TYPE_FP32 dims: [ {LARGE} ] }}
-output {{ name: "Y" data_type: TYPE_FP32 dims: [ {LARGE} ] }}
+output {{ name: "Y" data_type: TYPE_FP32 dims: [ {FEW} ] }}
 dynamic_batching {{ }}
 """,
 }
@@ -57,14 +57,16 @@ def write_onnx(repository: Path) -> None:
         _write(repository, name, 'platform: "onnxruntime_onnx"')
     example = ROOT / "examples" / "models" / "simple" / "1" / "model.onnx"
     shutil.copy(example, repository / "simple" / "1" / "model.onnx")
-    identity = [helper.make_node("Identity", ["X"], ["Y"])]
-    _save(repository / IDENTITY, identity, (["X"], ["Y"]), LARGE)
+    constants = {"starts": 0, "ends": FEW, "axes": 1}
+    first = [helper.make_node("Constant", [], [name], value_ints=[at]) for name, at in constants.items()]
+    first.append(helper.make_node("Slice", ["X", *constants], ["Y"]))
+    _save(repository / FIRST, first, {"X": LARGE}, {"Y": FEW})
     added = [
         helper.make_node("Add", ["X", "SUM_IN"], ["SUM_OUT"]),
         helper.make_node("Identity", ["SUM_OUT"], ["SUM"]),
     ]
     _make(repository, SEQUENCE, _SEQUENCE_CONFIG)
-    _save(repository / SEQUENCE, added, (["X", "SUM_IN"], ["SUM", "SUM_OUT"]), 1)
+    _save(repository / SEQUENCE, added, {"X": 1, "SUM_IN": 1}, {"SUM": 1, "SUM_OUT": 1})
 
 
 def write_triton(repository: Path) -> None:
@@ -96,13 +98,16 @@ def _make(repository: Path, name: str, config: str) -> None:
 
 
 def _save(
-    directory: Path, nodes: Sequence[NodeProto], tensors: tuple[Sequence[str], Sequence[str]], width: int
+    directory: Path, nodes: Sequence[NodeProto], inputs: Mapping[str, int], outputs: Mapping[str, int]
 ) -> None:
-    """Write the ONNX model of these nodes, whose inputs and outputs are rows of `width` FP32."""
-    inputs, outputs = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name in names]
-        for names in tensors
+    """Write the ONNX model of these nodes, whose inputs and outputs are rows of so many FP32."""
+    given, returned = (
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
+            for name, width in tensors.items()
+        ]
+        for tensors in (inputs, outputs)
     )
-    graph = helper.make_graph(nodes, directory.name, inputs, outputs)
+    graph = helper.make_graph(nodes, directory.name, given, returned)
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     save(model, directory / "1" / "model.onnx")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.generators import OVER_GRPC
 from benchmarks.report import Goal
 from benchmarks.servers import AIO, YAIS
-from benchmarks.serving_models import IDENTITY, LARGE
+from benchmarks.serving_models import FIRST, LARGE
 from benchmarks.serving_servers import MLSERVER, TRITON
 
 
@@ -38,8 +38,8 @@ PARTS = {
         Part("simple", "simple", (1, 8, 32, 128), OVER_GRPC, (YAIS, TRITON, AIO)),
         Part("streams", "simple", (8, 32), (*OVER_GRPC, "--streaming")),
         Part("HTTP", "simple", (8, 32), ("-i", "http", "--async")),
-        Part("600 KB", IDENTITY, (8,), OVER_GRPC),
-        Part("shared memory", IDENTITY, (8,), (*OVER_GRPC, *_SHARED)),
+        Part("600 KB", FIRST, (8,), OVER_GRPC),
+        Part("shared memory", FIRST, (8,), (*OVER_GRPC, *_SHARED)),
         Part("MLServer", "simple", (1, 8, 32), None, (YAIS, MLSERVER)),
     )
 }

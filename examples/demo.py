@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,17 @@ Labels = NDArray[np.uint8]  # [n]
 Floats = NDArray[np.floating[Any]]
 
 
+class Ports(NamedTuple):
+    """Where the server listens."""
+
+    grpc: int
+    http: int
+    metrics: int
+
+
+USUAL = Ports(grpc=8001, http=8000, metrics=8002)
+
+
 class ServerFailed(Exception):
     """The server did not start, or ended by itself."""
 
@@ -60,11 +71,11 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     right = None
     try:
-        port, metrics_port = free_port(8001), free_port(8002)
-        with serving(port, metrics_port) as server:
-            right = show_answers(f"{HOST}:{port}")
+        ports = Ports(free_port(USUAL.grpc), free_port(USUAL.http), free_port(USUAL.metrics))
+        with serving(ports) as server:
+            right = show_answers(f"{HOST}:{ports.grpc}")
             if not once:
-                print(more_to_try(port, metrics_port), flush=True)
+                print(more_to_try(ports), flush=True)
                 server.wait()
                 raise ServerFailed("the server ended by itself")
     except KeyboardInterrupt:
@@ -86,11 +97,11 @@ def free_port(preferred: int) -> int:
 
 
 @contextlib.contextmanager
-def serving(port: int, metrics_port: int) -> Iterator[subprocess.Popen[str]]:
+def serving(ports: Ports) -> Iterator[subprocess.Popen[str]]:
     """Run `yais serve` for the `with` block, once it is ready; if that fails, show its log and exit."""
     command = ["yais", "serve", "--model-repository", str(MODELS)]
-    command += ["--grpc-port", str(port)] if port != 8001 else []
-    command += ["--metrics-port", str(metrics_port)] if metrics_port != 8002 else []
+    for name, port, usual in zip(Ports._fields, ports, USUAL, strict=True):
+        command += [f"--{name}-port", str(port)] if port != usual else []
     print("$", shlex.join(command), flush=True)
     with (
         tempfile.TemporaryFile("w+") as log,
@@ -104,8 +115,9 @@ def serving(port: int, metrics_port: int) -> Iterator[subprocess.Popen[str]]:
         ) as server,
     ):
         try:
-            seconds = wait_until_ready(server, f"{HOST}:{port}")
-            print(f"ready after {seconds:.1f} s: gRPC on port {port}, metrics on port {metrics_port}\n")
+            seconds = wait_until_ready(server, f"{HOST}:{ports.grpc}")
+            print(f"ready after {seconds:.1f} s: gRPC on port {ports.grpc}, ", end="")
+            print(f"HTTP on port {ports.http}, metrics on port {ports.metrics}\n")
             yield server
         except (ServerFailed, YaisError) as error:
             log.seek(0)
@@ -232,15 +244,19 @@ def scaled(image: Floats, height: int, width: int) -> Floats:
     return image
 
 
-def more_to_try(port: int, metrics_port: int) -> str:
+def more_to_try(ports: Ports) -> str:
     """Return what can be done with the server."""
     yais = shlex.quote(os.path.relpath(YAIS) if YAIS.is_relative_to(ROOT) else str(YAIS))
+    address = f"{HOST}:{ports.grpc}"
+    asked = '{"probabilities": [0, 0, 0, 0, 0, 0, 0, 1, 0, 0]}'
     return f"""
-Serving on {HOST}:{port} until Ctrl-C. From another terminal, here:
+Serving on {address} until Ctrl-C. In a browser: http://{HOST}:{ports.http}/
+From another terminal, here:
 
-  load     {yais} client-sync {HOST}:{port} digits
-  metrics  curl {HOST}:{metrics_port}/metrics
-  health   grpcurl -plaintext {HOST}:{port} grpc.health.v1.Health/Check
+  load     {yais} client-sync {address} digits
+  HTTP     curl {HOST}:{ports.http}/v2/models/label/generate -d '{asked}'
+  metrics  curl {HOST}:{ports.metrics}/metrics
+  health   grpcurl -plaintext {address} grpc.health.v1.Health/Check
 
 Triton's client works unchanged (pip install 'tritonclient[grpc]'):
 
@@ -250,7 +266,7 @@ Triton's client works unchanged (pip install 'tritonclient[grpc]'):
   images = np.load("{HELD_OUT}")["images"]
   image = triton.InferInput("image", [1, 1, 8, 8], "FP32")
   image.set_data_from_numpy(images[:1, None].astype(np.float32))
-  client = triton.InferenceServerClient("{HOST}:{port}")
+  client = triton.InferenceServerClient("{address}")
   print(client.infer("digits", [image]).as_numpy("probabilities").argmax())
 """
 

@@ -55,7 +55,6 @@ ONLY = {
     },
     "starlette": {"yais.serving.http"},
     "uvicorn": {"yais.serving.http"},
-    "httptools": {"yais.serving.http"},
     "opentelemetry": {"yais.rpc.interceptors.tracing", "yais.serving.trace_spans"},
     "click": {"yais.tools"},
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from yais.serving.http.options import HttpOptions
+from yais.serving.server import InferenceServer, ServerOptions
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "01_basic_grpc"
@@ -66,41 +73,76 @@ def test_the_echo_service_of_the_readme_serves() -> None:
         assert said.stdout.strip() == "from the README"
 
 
-@pytest.mark.parametrize(
-    "start",
-    ["import numpy as np\nimport tritonclient", "import yais\n\nwith yais.Remote"],
-    ids=["triton", "yais"],
-)
-def test_the_clients_of_the_readme_get_an_answer(start: str) -> None:
-    pytest.importorskip("tritonclient.grpc")
-    from yais.serving.server import InferenceServer, ServerOptions
-
+@pytest.fixture(scope="module")
+def example_models() -> Iterator[InferenceServer]:
     options = ServerOptions(
-        (ROOT / "examples" / "models",), grpc_address="127.0.0.1", grpc_port=0, metrics_port=None
+        (ROOT / "examples" / "models",),
+        grpc_address="127.0.0.1",
+        grpc_port=0,
+        http=HttpOptions("127.0.0.1", 0),
+        metrics_port=None,
     )
     with InferenceServer(options) as server:
-        code = readme_code(start).replace("localhost:8001", f"127.0.0.1:{server.port}")
-        command = [sys.executable, "-c", code]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30.0, check=True)
-    assert answer.stdout.split() == [
-        "[[",
-        "0",
-        "2",
-        "4",
-        "6",
-        "8",
-        "10",
-        "12",
-        "14",
-        "16",
-        "18",
-        "20",
-        "22",
-        "24",
-        "26",
-        "28",
-        "30]]",
-    ]
+        yield server
+
+
+def here(code: str, server: InferenceServer) -> str:
+    """Return code of the README, for a server on other ports than the usual."""
+    ports = {"localhost:8001": server.port, "localhost:8000": server.http_port}
+    for usual, port in ports.items():
+        code = code.replace(usual, f"127.0.0.1:{port}")
+    return code
+
+
+def answer_to(code: str, server: InferenceServer) -> str:
+    command = [sys.executable, "-c", here(code, server)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=True)
+    return said.stdout
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["import numpy as np\nimport tritonclient.grpc", "import yais\n\nwith yais.Remote"],
+    ids=["triton", "yais"],
+)
+def test_the_clients_of_the_readme_get_an_answer(start: str, example_models: InferenceServer) -> None:
+    pytest.importorskip("tritonclient.grpc")
+    answer = answer_to(readme_code(start), example_models)
+    assert answer.strip("[] \n").split() == [str(2 * value) for value in range(16)]
+
+
+def test_the_http_client_of_the_readme_sees_which_digit_it_is(example_models: InferenceServer) -> None:
+    pytest.importorskip("tritonclient.http")
+    code = readme_code("import numpy as np\nimport tritonclient.http")
+    label = np.load(ROOT / "examples/models/digits/held_out.npz")["labels"][0]
+    assert answer_to(code, example_models).strip() == str(label)
+
+
+def test_the_picture_of_the_readme_is_read_by_the_ensemble_and_by_the_pipeline(
+    example_models: InferenceServer,
+) -> None:
+    answer = answer_to(readme_code("import io\n\nimport numpy"), example_models)
+    assert answer.splitlines() == ["[[b'seven']]"] * 2
+
+
+def test_curl_gets_the_answers_that_the_readme_shows(example_models: InferenceServer) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (curl localhost:8000/v2/models/\S+ -d '[^']*')$", text, re.MULTILINE)
+    answers = []
+    for command in commands:
+        said = subprocess.run(
+            [*shlex.split(here(command, example_models)), "--silent", "--show-error", "--fail"],
+            capture_output=True,
+            text=True,
+            timeout=30.0,
+            check=True,
+        )
+        answers.append(said.stdout)
+    inferred, generated = answers
+    assert json.loads(inferred)["outputs"][0]["data"] == ["seven"]
+    assert f"`{generated}`" in text
 
 
 def test_the_manager_of_the_readme_recognises_something() -> None:

@@ -24,7 +24,8 @@ NO_ID = "[request id: <id_unknown>] "
 BATCH_NOTE = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
     "prepended to each input shape. If you want to specify the full shape including the batch dim in your "
-    "input dims config, try setting max_batch_size to zero."
+    "input dims config, try setting max_batch_size to zero. See the model "
+    "configuration docs for more info on max_batch_size."
 )
 
 NO_MESSAGE = (
@@ -454,6 +455,12 @@ def protobuf_cut_short(request):
 )
 def a_name_that_is_no_text(_request):
     return b"\x0a\x02\xff\xfe"
+
+
+@bad(INTERNAL, NO_MESSAGE)
+def an_unknown_type_in_what_is_no_message(request):
+    request.inputs[0].datatype = "FLOAT"
+    return request.SerializeToString() + b"\x0a\x02\xff\xfe"
 
 
 @bad(NOT_FOUND, "Request for unknown model: '' is not found")

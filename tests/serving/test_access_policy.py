@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from prometheus_client.registry import CollectorRegistry
+from starlette.routing import Match, Route
 
 from yais.errors import PermissionDenied, Unauthenticated
 from yais.protocol import kserve_pb2
 from yais.serving.access import Access, AccessOptions, Restriction
 from yais.serving.api_categories import CATEGORIES, category_of_path, methods_of
+from yais.serving.http.routes import routes
 
 SECRET = "s3cr3t-of-alice"
 
@@ -31,7 +34,7 @@ def http(*apis, key="x-key", value="value"):
 def test_every_rpc_is_in_one_category():
     service = kserve_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     every = [f"/inference.GRPCInferenceService/{method.name}" for method in service.methods]
-    every += ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"]
+    every += [f"/grpc.health.v1.Health/{method}" for method in ("Check", "List", "Watch")]
     assert sorted(method for api in CATEGORIES for method in methods_of(api)) == sorted(every)
 
 
@@ -81,6 +84,7 @@ def test_categories_of_paths(path, category):
         "//v2//models/m//infer",
         "/v2/models/m/infer/",
         "/v2/models/m\n/infer",
+        "/v2/models/m/infer\n",
         "/v2/models/a/b/infer",
         "/v2/models/m/versions/1/x/infer",
     ],
@@ -88,6 +92,22 @@ def test_categories_of_paths(path, category):
 def test_an_odd_path_is_no_way_round(path):
     with pytest.raises(PermissionDenied):
         Access(http("inference")).check_http("POST", path, [])
+
+
+ODD = [(position, text) for position in range(60) for text in ("\n", "/", "\r", "\0", "\x85", "\u2028")]
+
+
+def test_what_the_router_takes_has_the_category_of_its_route():
+    table = [route for route in routes(None, CollectorRegistry()) if isinstance(route, Route)]
+    for route in table:
+        clean = re.sub(r"\{.*?\}", "x", route.path)
+        for position, text in [(0, ""), *ODD]:
+            path = clean[:position] + text + clean[position:]
+            scope = {"type": "http", "method": min(route.methods), "path": path}
+            taken = next((other for other in table if other.matches(scope)[0] is not Match.NONE), None)
+            if taken is not None:
+                expected = category_of_path(re.sub(r"\{.*?\}", "x", taken.path))
+                assert category_of_path(path) == expected, path
 
 
 # Restrictions
@@ -137,6 +157,13 @@ def test_what_cannot_be_restricted(restrictions, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}") as caught:
         AccessOptions(http_restrictions=tuple(restrictions))
     assert "s3cr" not in str(caught.value)
+
+
+def test_a_header_that_no_client_of_grpc_can_send():
+    over_http = Restriction(("health",), "a*b", "v")
+    AccessOptions(http_restrictions=(over_http,))
+    with pytest.raises(ValueError, match=r"^got the key 'a\*b', expected the name of a header"):
+        AccessOptions(grpc_restrictions=(over_http,))
 
 
 # Tokens

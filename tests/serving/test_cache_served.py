@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from gated_models import TENSORS, Sent, gates, row, tensors, write_gated, write_python
 from scraping import scrape, value
 from serving_models import SOON, eventually, serving_models
+from shared_files import shared_file
 
 CACHED = "max_batch_size: 4 response_cache { enable: true }"
 COMPUTE = ("compute_input", "compute_infer", "compute_output")
@@ -33,7 +36,7 @@ def models(repository):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     repository = models(tmp_path_factory.mktemp("models"))
-    with serving_models(repository, metrics_port=0, cache_size=1 << 20) as running:
+    with serving_models(repository, metrics_port=0, cache_size=1 << 20, allow_client_shm=True) as running:
         yield running
 
 
@@ -180,3 +183,32 @@ def test_no_cache(tmp_path):
             ask(client, "cached", row(1))
         assert executed("cached") == batches + 2
         assert statistics(client, "cached").inference_stats.cache_miss.count == 0
+
+
+def test_what_changes_while_it_is_used_is_not_kept(server, client):
+    """A client that gave up, and uses its shared memory again, must not make others get wrong answers."""
+    before, after = np.array([[51, 1]], np.float32), np.array([[51, 2]], np.float32)
+    with shared_file(before.nbytes) as path:
+        client.register_system_shared_memory("changing", f"/{path.name}", before.nbytes, client_timeout=SOON)
+        shared = triton.InferInput("x", [1, 2], "FP32")
+        shared.set_shared_memory("changing", before.nbytes)
+
+        def put(array):
+            with path.open("r+b") as file:  # made no smaller meanwhile
+                file.write(array.tobytes())
+
+        def ask_shared():
+            return client.infer("cached", [shared], client_timeout=SOON).as_numpy("y").tolist()
+
+        put(before)
+        with ThreadPoolExecutor() as threads, gates["cached"].shut(51):
+            asked = threads.submit(ask_shared)
+            gates["cached"].wait_for(1)
+            put(after)
+        assert asked.result(SOON) == after.tolist()
+        ask(client, "cached", before)
+        hits = statistics(client, "cached").inference_stats.cache_hit.count
+        put(np.array([[52, 1]], np.float32))
+        assert ask_shared() == ask_shared() == [[52, 1]]
+        assert statistics(client, "cached").inference_stats.cache_hit.count == hits + 1
+        client.unregister_system_shared_memory("changing", client_timeout=SOON)

@@ -11,13 +11,13 @@ from serving_models import SOON, infer_request
 
 HUGE = b"300000000549775575777803994281145270272.000000"  # what C's %f makes of the float nearest to 3e38
 
-# The third line of the label file is empty.
+# The third line of the label file is empty: as in Triton, no label.
 TEXTS = [
     ((0.25, 0.5), 1, [b"0.500000:1:second:half"]),
     ((0.25, 0.5), 2, [b"0.500000:1:second:half", b"0.250000:0:first"]),
     ((0.25, 0.5), 9, [b"0.500000:1:second:half", b"0.250000:0:first"]),
     ((0.1, 1e-7), 2, [b"0.100000:0:first", b"0.000000:1:second:half"]),
-    ((1, 3, -4), 3, [b"3.000000:1:second:half", b"1.000000:0:first", b"-4.000000:2:"]),
+    ((1, 3, -4), 3, [b"3.000000:1:second:half", b"1.000000:0:first", b"-4.000000:2"]),
     ((0, 0, 0, 0, 2), 2, [b"2.000000:4", b"0.000000:0:first"]),
     ((7, 7, 7), 2, [b"7.000000:0:first", b"7.000000:1:second:half"]),
     ((0, 7, 0, 7), 3, [b"7.000000:1:second:half", b"7.000000:3:fourth", b"0.000000:0:first"]),
@@ -53,7 +53,7 @@ def test_each_row_of_a_batch_has_its_own_classes(client):
     result = classify(client, "labelled", array, 1)
     assert list(result.get_output("Y").shape) == [3, 1]
     assert result.as_numpy("Y").tolist() == [
-        [b"3.000000:2:"],
+        [b"3.000000:2"],
         [b"3.000000:0:first"],
         [b"3.000000:1:second:half"],
     ]

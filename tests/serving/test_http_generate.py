@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 import threading
 
@@ -149,6 +150,22 @@ def test_responses_come_as_the_model_gives_them_and_it_stops_with_its_client(htt
         assert not ended.is_set()
         response.close()
     assert ended.wait(SOON)
+
+
+def test_it_stops_with_a_client_that_has_sent_more_requests(http, monkeypatch, caplog):
+    ended = threading.Event()
+    monkeypatch.setattr(sys, "http_ended", ended, raising=False)
+    body = b'{"size": 1000}'
+    request = (
+        b"POST /v2/models/endless/generate_stream HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n" + body
+    )
+    with socket.create_connection(("127.0.0.1", http.port), timeout=SOON) as connection:
+        connection.sendall(request + b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        assert not ended.is_set()
+    assert ended.wait(SOON)
+    eventually(lambda: http.server.in_flight == 0)
+    assert not caplog.records
 
 
 def test_a_slow_reader_holds_its_model_up(http, monkeypatch):

@@ -26,8 +26,9 @@ BODY = json.dumps(REQUEST).encode()
 
 
 def raw(path=INFER, body=BODY, method="POST", **headers):
-    lines = {"Host": "x", "Content-Length": len(body), **headers}
-    text = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
+    given_lines = {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = {"Host": "x", "Content-Length": len(body), **given_lines}
+    text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"{method} {path} HTTP/1.1\r\n{text}\r\n".encode() + body
 
 
@@ -459,3 +460,31 @@ class TestTls:
                 self.call(running.port, self.context(authority, tmp_path / "client", known))
             pair = other.certify("client", "client")
             assert self.call(running.port, self.context(authority, tmp_path / "client", pair))[0] == 200
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_no_session_outlives_its_authority(self, own, authority, tmp_path, version):
+        from authority import Authority
+
+        files = authority.certify("server", "localhost").write(tmp_path)
+        client_ca = tmp_path / "ca.crt"
+        client_ca.write_bytes(authority.certificate)
+        known = authority.certify("client", "client")
+        context = self.context(authority, tmp_path / "client", known)
+        context.maximum_version = version
+
+        def resumed(session):
+            with (
+                socket.create_connection(("localhost", running.port), SOON) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as secure,
+            ):
+                secure.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                if not secure.recv(4096):
+                    raise ConnectionResetError("refused")
+                return secure.session_reused, secure.session
+
+        with serving_http(own, tls=Tls(*files, client_ca), address="localhost") as running:
+            _, session = resumed(None)
+            assert resumed(session)[0]
+            client_ca.write_bytes(Authority().certificate)
+            with pytest.raises(OSError):  # noqa: PT011
+                resumed(session)

@@ -226,3 +226,14 @@ def test_clients_are_told_what_is_wrong(client):
 
 def test_the_extension_is_named(client):
     assert "logging" in client.get_server_metadata().extensions
+
+
+def test_the_settings_of_a_handler_are_those_of_the_last_server(log):
+    LogSettings(LogOptions(error=False, handler=log.handler))
+    settings = LogSettings(LogOptions(handler=log.handler))
+    assert len(log.handler.filters) == 1
+    logging.getLogger("yais.rpc").error("heard")
+    assert len(log.lines()) == 1
+    settings.update({"log_error": False})
+    logging.getLogger("yais.rpc").error("not heard")
+    assert log.lines() == []

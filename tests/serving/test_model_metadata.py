@@ -65,6 +65,7 @@ def test_server_metadata(client):
         "model_configuration",
         "system_shared_memory",
         "cuda_shared_memory",
+        "binary_tensor_data",
         "parameters",
         "statistics",
         "trace",

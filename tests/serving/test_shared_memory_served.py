@@ -338,6 +338,22 @@ def test_an_output_that_does_not_fit(wire, path):
     assert path.read_bytes() == before
 
 
+def test_only_what_is_written_of_a_place_is_set_aside(wire):
+    """The place may be of any size, and to set it aside takes long."""
+    with shared_file(1 << 30) as large:
+        register = pb.SystemSharedMemoryRegisterRequest(name="large", key=large.name, byte_size=1 << 30)
+        wire.call("SystemSharedMemoryRegister", register)
+        request = infer_request("identity_fp32", {"X": FLOATS[None]})
+        place(request.outputs.add(name="Y"), "large", (1 << 30) - 8192, 8192)
+        (output,) = wire.infer(request).outputs
+        assert output.parameters["shared_memory_byte_size"].int64_param == FLOATS.nbytes
+        assert large.stat().st_blocks * 512 <= 4096
+        with large.open("rb") as file:
+            file.seek(8192)
+            assert file.read(FLOATS.nbytes) == FLOATS.tobytes()
+        wire.call("SystemSharedMemoryUnregister", pb.SystemSharedMemoryUnregisterRequest(name="large"))
+
+
 def test_contents_beside_shared_memory(wire):
     request = identity_request(8, "mine")
     request.inputs[0].contents.fp32_contents.extend([0.0] * 8)

@@ -241,14 +241,18 @@ def test_errors_are_told_in_the_stream(stream):
     ]
 
 
-def test_what_is_no_message_ends_the_stream(server, stream):
+WRONG = pb.ModelInferRequest(model_name="first", inputs=[{"name": "x", "datatype": "NONE"}])
+
+
+@pytest.mark.parametrize("garbage", [b"this is no protobuf", WRONG.SerializeToString() + b"\x0a\x01\xff"])
+def test_what_is_no_message_ends_the_stream(server, stream, garbage):
     first = gate("first")
     with first.shut():
         stream.send(item("first", "1", 1))
         first.wait_for(1)
         stream.send(item("first", "2", 2))
         eventually(lambda: pending(server, "first") == 1)
-        stream.send(b"this is no protobuf")
+        stream.send(garbage)
         code, text = stream.status()
         eventually(lambda: not server.in_flight)
     assert code is grpc.StatusCode.INTERNAL

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -139,6 +141,34 @@ def test_a_disk_that_recovers(directory, caplog):
     assert len(ids(directory.path / "missing" / "t")) == 1
 
 
+@contextmanager
+def no_file_larger_than(size):
+    """Let writes beyond a size fail, those that begin before it in their middle."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_disk_that_is_full_in_the_middle(directory, written, caplog):
+    """What is there stays an array, and goes on when there is room."""
+    whole = len(rendered(call())) * written
+    for _ in range(written):
+        directory.files.write(sampled(setting()))
+    large = sampled(setting())
+    large.records[0].request_id = "x" * 100_000
+    with no_file_larger_than(whole + 30_000):
+        directory.files.write(large)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    if written:
+        assert directory.written() == {"t": written}
+    directory.files.write(sampled(setting()))
+    assert directory.written() == {"t": written + 1}
+
+
 # --- What is written ----------------------------------------------------------------------------------
 
 
@@ -247,10 +277,39 @@ def test_nobody_waits_for_a_slow_sink(monkeypatch, caplog):
     writer.close()
     writer.close()
     assert sink.taken == traces[:3]
-    assert sink.settled == [of, of]
+    assert sink.settled == []  # what is lost is not to fill the queue of the thread instead
     assert sink.closed == 1
     writer.write(traces[0])
     assert sink.taken == traces[:3]
+
+
+def test_the_last_traces_of_a_setting_may_be_lost(monkeypatch):
+    monkeypatch.setattr(trace_writer, "_MOST_WAITING", 1)
+    sink = Slow()
+    writer = TraceWriter(sink)
+    of = setting()
+    for trace in [sampled(of) for _ in range(2)]:
+        writer.write(trace)
+        of.retire()
+    sink.go.set()
+    writer.close()
+    assert sink.settled == [of]
+
+
+def test_a_sink_that_cannot_be_closed(caplog):
+    writer = TraceWriter(TraceFiles("/dev/full"))
+    writer.write(sampled(setting()))
+    writer.write(sampled(setting(log_frequency=2)))
+    writer.close()
+    assert caplog.records
+
+    class Broken(Slow):
+        def close(self):
+            raise ValueError("broken")
+
+    caplog.clear()
+    TraceWriter(Broken()).close()
+    assert len(caplog.records) == 1
 
 
 def test_contents_that_wait_are_bounded(monkeypatch, caplog):

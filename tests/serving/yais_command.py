@@ -48,6 +48,7 @@ class Serving:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",  # gRPC tells what it received as it is
             env={**os.environ, **(env or {})},
         )
         self.output: list[str] = []

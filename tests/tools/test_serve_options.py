@@ -282,6 +282,10 @@ def test_the_last_of_two_counts(options_of):
         (("--trace-config=triton,url=x",), "expected triton,file=FILE or triton,log-frequency=N"),
         (("--trace-config=opentelemetry,resource=x",), "expected opentelemetry,resource=KEY=VALUE"),
         (("--trace-config=opentelemetry,url=",), "expected opentelemetry,SETTING=VALUE"),
+        (
+            ("--trace-config=opentelemetry,urls=http://a",),
+            "SETTING=VALUE with one of url, bsp_max_queue_size, ",
+        ),
         (("--trace-config=file=x",), "expected level, rate, count or mode, or a MODE before it"),
         (("--log-verbose=-1",), "got '-1', expected 0 or more"),
         (("--log-format=json",), "'json' is not one of 'default', 'ISO8601'"),

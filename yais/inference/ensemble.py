@@ -145,6 +145,7 @@ class EnsembleModel(ComposedModel[_EnsembleJob]):
             priority=asked.priority,
             timeout=asked.timeout,
             arrays=True,
+            volatile=asked.volatile,
         )
 
     def _done(self, job: _EnsembleJob, number: int, start: int, future: Future[InferResponse]) -> None:

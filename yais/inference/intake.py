@@ -11,6 +11,7 @@ from yais.errors import Unimplemented, YaisError
 from yais.inference.failure import reason_of
 from yais.inference.layout import Layout, Signature
 from yais.inference.request import InferRequest, InferResponse
+from yais.inference.request_digest import request_digest
 from yais.inference.response_cache import ResponseCache
 from yais.inference.statistics import ModelStatistics
 
@@ -118,7 +119,8 @@ class Intake:
             if future.cancelled() or future.exception(0) is not None:
                 return
             start = monotonic()
-            cache.put(key, future.result(0))
+            if not request.volatile or key.endswith(request_digest(request, layout)):
+                cache.put(key, future.result(0))
             self._statistics.record_miss(lookup + monotonic() - start)
 
         future = run(request, layout)

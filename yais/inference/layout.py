@@ -24,7 +24,8 @@ _MAX_BYTES = (1 << 63) - 1  # what an int64 can count, as Triton has it
 _BATCH_NOTE = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be "
     "prepended to each input shape. If you want to specify the full shape including the batch dim in "
-    "your input dims config, try setting max_batch_size to zero."
+    "your input dims config, try setting max_batch_size to zero. See the model "
+    "configuration docs for more info on max_batch_size."
 )
 
 

@@ -95,6 +95,7 @@ class AskedModel:
             priority=asked.priority,
             timeout=asked.timeout,
             arrays=True,
+            volatile=asked.volatile,
         )
         if asked.trace is None:
             return submit_to(self._find, self._name, self._version, request)

@@ -83,6 +83,9 @@ class InferRequest:
         The lane whose memory the contents are in, if any. Its holder keeps it until the answer is there.
     trace
         Takes the moments of the request, if somebody wants to know them.
+    volatile
+        Whether the contents are where others may change them after all, as in shared memory: then the answer
+        is only kept for others if they have not.
     """
 
     inputs: Sequence[TensorSpec]
@@ -102,6 +105,7 @@ class InferRequest:
     arrays: bool = False
     waits: bool = False
     trace: RequestTrace | None = None
+    volatile: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

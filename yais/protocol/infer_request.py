@@ -106,8 +106,8 @@ def decode_infer_request(message: bytes) -> InferMessage:
     typed: Sequence[Any] = ()  # for each input an InferTensorContents or None
     try:
         decoded, raw = _walk(message)
-    except (_Unexpected, IndexError, UnicodeDecodeError, DecodeError):
-        decoded, raw, typed = _parse(message)
+    except (_Unexpected, IndexError, UnicodeDecodeError, DecodeError, InvalidArgument):
+        decoded, raw, typed = _parse(message)  # a message that is none is that first of all
     _attach_contents(decoded, raw, typed)
     return decoded
 

@@ -22,7 +22,10 @@ _GRPC_PREFIX = "triton-grpc-protocol-"
 _NO_TOKEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 _NO_TOKEN_RPCS = tuple(f"/inference.GRPCInferenceService/{rpc}" for rpc in ("ServerLive", "ServerReady"))
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_NAMES = {
+    "protocol": re.compile(r"[0-9A-Za-z_.-]+"),  # all that gRPC lets clients send
+    "api": re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),  # RFC 9110, 5.6.2
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,7 @@ def _check(kind: str, restrictions: Iterable[Restriction]) -> None:
             if api in seen:
                 raise ValueError(f"restricted {kind} '{api}' can not be specified in multiple config groups")
             seen.add(api)
-        if not _HEADER_NAME.fullmatch(restriction.key):
+        if not _NAMES[kind].fullmatch(restriction.key):
             _refuse(restriction)
         if not restriction.value.isascii() or not restriction.value.isprintable():
             _refuse(restriction)

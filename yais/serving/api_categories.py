@@ -27,6 +27,7 @@ CATEGORIES: Mapping[str, _Category] = {
             "ServerReady",
             "ModelReady",
             "/grpc.health.v1.Health/Check",
+            "/grpc.health.v1.Health/List",
             "/grpc.health.v1.Health/Watch",
         ),
         f"/v2/health/.+|{_MODEL}/ready",
@@ -62,8 +63,8 @@ def methods_of(category: str) -> list[str]:
 def category_of_path(path: str) -> str:
     """Return the category of a path of HTTP, decoded and without a query; "" if it has none.
 
-    More slashes than there should be make no difference: what a server takes for a path is not to depend
-    on them.
+    More slashes than there should be make no difference, nor does a line feed at the end, before which the
+    routes' regular expressions end, too: what a server takes for a path is not to depend on them.
     """
-    plain = "/" + "/".join(filter(None, path.split("/")))
+    plain = "/" + "/".join(filter(None, path.removesuffix("\n").split("/")))
     return next((name for name, pattern in _PATHS if pattern.fullmatch(plain)), "")

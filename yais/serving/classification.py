@@ -68,7 +68,7 @@ def _top(row: Array, count: int, labels: Sequence[str], datatype: DataType) -> l
     texts = []
     for index in _highest(row, count):
         value = f"{row[index]:f}" if datatype in _FLOATS else str(row[index])
-        label = f":{labels[index]}" if index < len(labels) else ""
+        label = f":{labels[index]}" if index < len(labels) and labels[index] else ""
         texts.append(f"{value}:{index}{label}".encode())
     return texts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,11 @@ from yais.core.tensor import TensorSpec
 from yais.errors import InvalidArgument
 from yais.inference.request import ResponseForm
 from yais.protocol.infer_request import InferMessage
+from yais.serving.form_cache import FormCache
 
 __all__ = ["InferForm", "Placement", "form_of"]
 
-_MAX_FORMS = 4096  # kept
+_MAX_KEPT = 65536  # inputs and outputs of the forms that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class InferForm:
 
 
 # Forms of requests, by the objects that stand for their headers (the same bytes give the same object).
-_forms: dict[Hashable, InferForm] = {}
+_forms: FormCache[InferForm] = FormCache(_MAX_KEPT)
 
 
 def form_of(message: InferMessage) -> InferForm:
@@ -71,9 +72,8 @@ def form_of(message: InferMessage) -> InferForm:
     form = _forms.get(key)
     if form is None:
         form = _checked(message)
-        if len(_forms) >= _MAX_FORMS:
-            _forms.clear()
-        _forms[key] = form
+        # As much as 16 of them for what a form takes in any case.
+        _forms.keep(key, form, 16 + len(message.inputs) + len(message.outputs))
     return form
 
 

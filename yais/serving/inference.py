@@ -65,12 +65,7 @@ def infer(
         raise Unimplemented(decoupled)
     form = form_of(message)
     memory = resources.system_memory
-    data: Sequence[Any] = message.data
-    if form.shared_inputs:
-        data = _mapped(message, form, memory)
-    finish = _finish(form, loaded, memory) if form.classes or form.shared_outputs else None
-    if finish is not None and respond is not None:
-        respond = partial(_respond_finished, respond, finish)
+    data: Sequence[Any] = message.data  # but for what is in shared memory
     request = InferRequest(
         form.inputs,
         data,
@@ -83,6 +78,12 @@ def infer(
         respond,
         waited=caller.waited,
     )
+    if form.shared_inputs:
+        request.data = _mapped(message, form, memory)
+        request.volatile = True
+    finish = _finish(form, loaded, memory) if form.classes or form.shared_outputs else None
+    if finish is not None and respond is not None:
+        request.respond = partial(_respond_finished, respond, finish)
     if message.parameters:
         _apply(message, request)
     if resources.forward is not None:
@@ -120,7 +121,7 @@ def _finish(form: InferForm, loaded: LoadedModel, memory: SystemSharedMemory) ->
     # The regions are taken now: they may be unregistered while the model runs.
     regions = {name: memory.find(place.region) for name, place in form.shared_outputs.items()}
     for name, place in form.shared_outputs.items():
-        regions[name].view(place.offset, place.byte_size)  # refused now rather than when the model has run
+        regions[name].check(place.offset, place.byte_size)  # refused now rather than when the model has run
 
     def finish(response: InferResponse) -> InferResponse:
         if form.classes:
@@ -139,16 +140,16 @@ def _placed(response: InferResponse, form: InferForm, regions: Mapping[str, Mapp
         if region is None:
             continue
         place = form.shared_outputs[spec.name]
-        view = region.view(place.offset, place.byte_size)  # again: its client may have made it smaller
         contents = data[index]
         wire = contents if isinstance(contents, memoryview) else memoryview(encode_bytes(contents))
         size = wire.nbytes
-        if size > len(view):
+        if size > place.byte_size:
             raise Internal(
-                f"shared memory size specified with the request for output '{spec.name}' ({len(view)} bytes) "
-                f"should be at least {size} bytes to hold the results"
+                f"shared memory size specified with the request for output '{spec.name}' "
+                f"({place.byte_size} bytes) should be at least {size} bytes to hold the results"
             )
-        view[:size] = wire
+        # Checked again: its client may have made it smaller.
+        region.view(place.offset, size)[:] = wire
         data[index] = _EMPTY
         sizes.append(size)
     key = (response.form, tuple(sizes))

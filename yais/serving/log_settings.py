@@ -62,6 +62,9 @@ class LogSettings:
         self.options = options
         self._lock = threading.Lock()
         if options.handler is not None:
+            for earlier in list(options.handler.filters):
+                if isinstance(getattr(earlier, "__self__", None), LogSettings):
+                    options.handler.removeFilter(earlier)  # of a server before, which nobody can change now
             options.handler.addFilter(self._wanted)
             self._apply(options.handler)
 

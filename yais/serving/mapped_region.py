@@ -53,9 +53,22 @@ class MappedRegion:
         Raises
         ------
         InvalidArgument
-            It does not lie within the region, or its client has made the file smaller since.
+            See `check`.
         ResourceExhausted
             There is no shared memory for what the client only said was there.
+        """
+        self.check(offset, byte_size)
+        if (offset, byte_size) not in self._reserved and byte_size:
+            self._reserve(offset, byte_size)
+        return self._bytes[offset : offset + byte_size]
+
+    def check(self, offset: int, byte_size: int) -> None:
+        """Refuse a part that is none, without setting memory aside for it, which takes long if it is large.
+
+        Raises
+        ------
+        InvalidArgument
+            It does not lie within the region, or its client has made the file smaller since.
         """
         name, size = self.region.name, self.region.byte_size
         if not 0 <= offset < size:
@@ -70,9 +83,6 @@ class MappedRegion:
                 f"Invalid offset + byte size for shared memory region: '{name}': got {offset} + {byte_size}, "
                 f"but its file was made smaller and has {max(has, 0)} bytes of it left"
             )
-        if (offset, byte_size) not in self._reserved and byte_size:
-            self._reserve(offset, byte_size)
-        return self._bytes[offset:end]
 
     def _reserve(self, offset: int, byte_size: int) -> None:
         try:

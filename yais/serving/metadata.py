@@ -28,6 +28,7 @@ _EXTENSIONS = (
     "model_configuration",
     "system_shared_memory",
     "cuda_shared_memory",
+    "binary_tensor_data",
     "parameters",
     "statistics",
     "trace",

@@ -35,6 +35,8 @@ from yais.telemetry.metrics import MetricsServer, registry_of
 
 __all__ = ["ModelServer"]
 
+_UNIX = ("unix:", "unix-abstract:")
+
 
 class ModelServer:
     """Serves models over KServe v2. Closing them is left to whose they are.
@@ -90,6 +92,11 @@ class ModelServer:
     def port(self) -> int:
         """The gRPC port, once started."""
         return self._server.port
+
+    @property
+    def address(self) -> str:
+        """The gRPC address with its port, once started."""
+        return _address(self.options.grpc_address, self.port)
 
     @property
     def http_port(self) -> int | None:
@@ -208,7 +215,7 @@ def _registry(models: Models, options: MetricsOptions, memory: MemoryTracker) ->
 def _local(options: ServerOptions) -> bool:
     """Return whether only this machine can reach the server."""
     hosts = [options.grpc_address, *([options.http.address] if options.http is not None else ())]
-    return all(host == "localhost" or _is_loopback(host) for host in hosts)
+    return all(host == "localhost" or host.startswith(_UNIX) or _is_loopback(host) for host in hosts)
 
 
 def _is_loopback(host: str) -> bool:
@@ -226,6 +233,8 @@ def _transport(options: ServerOptions) -> Transport:
 
 
 def _address(host: str, port: int) -> str:
+    if host.startswith(_UNIX):
+        return host
     if not 0 <= port < 65536:  # gRPC takes it, and listens elsewhere
         raise ValueError(f"got port {port}, expected 0 to 65535")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -28,7 +28,7 @@ class ServerOptions:
     repositories
         Directories of models.
     grpc_address, grpc_port
-        Where to listen for gRPC; port 0 takes a free one.
+        Where to listen for gRPC; port 0 takes a free one. An address "unix:PATH" is a socket without a port.
     metrics_address, metrics_port
         Where to listen for Prometheus; a port of None not at all.
     name

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from yais.errors import InvalidArgument
 from yais.inference.request import SequenceStep
 from yais.protocol.infer_request import Parameter
+from yais.serving.form_cache import FormCache
 
 __all__ = ["RequestParameters", "request_parameters"]
 
-_MAX_KEPT = 4096  # sets of parameters
+_MAX_KEPT = 65536  # parameters of the sets that are kept
 
 # What the parameters with a meaning may be. perf_analyzer sends the last one with every request.
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
@@ -44,7 +45,7 @@ class RequestParameters:
 
 
 # By the objects that stand for them (the same bytes give the same object).
-_kept: dict[Hashable, RequestParameters] = {}
+_kept: FormCache[RequestParameters] = FormCache(_MAX_KEPT)
 
 
 def request_parameters(parameters: Sequence[Parameter], *, repeats: bool) -> RequestParameters:
@@ -67,9 +68,8 @@ def request_parameters(parameters: Sequence[Parameter], *, repeats: bool) -> Req
     if known is None:
         known = _checked(parameters)
         if known.sequence is None:  # the ids of sequences do not come again
-            if len(_kept) >= _MAX_KEPT:
-                _kept.clear()
-            _kept[key] = known
+            # As much as 16 of them for what a set takes in any case.
+            _kept.keep(key, known, 16 + len(key))
     return known
 
 

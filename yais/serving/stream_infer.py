@@ -136,7 +136,8 @@ class ModelStreamInferContext(StreamingContext[bytes, bytes, ServingResources]):
                     self.stream.answer(each.reply)
                 error = error or each.error
             room, self._room = self._room, None
-            last = not self._in_flight
+            # Known here: others may begin, and be the last ones, before the stream is ended below.
+            parts = (self._half_closed or self._draining) and not self._in_flight
         self.stream.go_on()
         for each in ready:
             if each.trace is not None:
@@ -145,7 +146,7 @@ class ModelStreamInferContext(StreamingContext[bytes, bytes, ServingResources]):
             self.stream.fail(error)
         if room is not None and room.set_running_or_notify_cancel():
             room.set_result(None)
-        if last:
+        if parts:
             self._part()
 
     def respond(self, response: InferResponse) -> bool:
@@ -207,8 +208,8 @@ class ModelStreamInferContext(StreamingContext[bytes, bytes, ServingResources]):
         return room
 
     def _part(self) -> None:
-        """End the stream if it is to end, with nothing in flight."""
+        """End the stream, which is to end, with nothing in flight."""
         if self._half_closed:
             self.stream.finish()
-        elif self._draining:
+        else:
             self.stream.fail(Unavailable(_STOPPING))

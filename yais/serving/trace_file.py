@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from yais.serving.call_trace import CallTrace
 from yais.serving.trace_json import rendered
@@ -48,7 +48,8 @@ class TraceFiles:
         self._path = path
         self._kept: dict[TraceSetting, _Kept] = {}
         self._next = 0
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
+        self._end = 0
         self._failing = False
 
     def __repr__(self) -> str:
@@ -107,11 +108,24 @@ class TraceFiles:
         path.write_text(f"[{text}]")
 
     def _append(self, text: str) -> None:
+        """Write to the array in FILE; what cannot be written as a whole leaves it as it was."""
         if self._file is None:
-            self._file = Path(self._path).open("wb")  # noqa: SIM115 - until `close`
-            self._file.write(b"[")
-        else:
-            self._file.seek(-1, 2)
-            self._file.write(b",")
-        self._file.write(f"{text}]".encode())
-        self._file.flush()
+            self._file = FileIO(self._path, "wb")
+        end = self._end
+        try:
+            last = _write(self._file, f"{text}]" if end else f"[{text}]", at=end)
+            if end:
+                _write(self._file, ",", at=end - 1)
+        except OSError:
+            self._file.truncate(end)
+            raise
+        self._end = last
+
+
+def _write(file: FileIO, text: str, *, at: int) -> int:
+    """Write at an offset; return where the text ends."""
+    file.seek(at)
+    rest = memoryview(text.encode())
+    while rest:
+        rest = rest[file.write(rest) :]
+    return file.tell()

@@ -131,7 +131,7 @@ class TraceSetting:
             self._retired = True
 
     def sample(self, *, always: bool = False) -> bool:
-        """Return whether to trace this request; `always` does whatever the rate and the count left."""
+        """Return whether to trace this request; `always` does at any rate, and takes nothing of the count."""
         with self._lock:
             if self._retired or not self.on:
                 return False

@@ -30,7 +30,7 @@ class TraceSink(Protocol):
         """Take a trace."""
 
     def settle(self, setting: TraceSetting) -> None:
-        """Take that a setting makes no more traces, or that one of its traces was lost."""
+        """Take that a setting makes no more traces, or that one of its last was lost."""
 
     def close(self) -> None:
         """Write all that is not written yet."""
@@ -70,16 +70,20 @@ class TraceWriter:
         if first:
             _log.error("%r: traces are made faster than they can be written", self)
         call.setting.lost()
-        self.settle(call.setting)
+        if call.setting.ended:  # or what waits for the thread would have no bound
+            self.settle(call.setting)
 
     def settle(self, setting: TraceSetting) -> None:
-        """Take that a setting makes no more traces, or that one of its traces was lost."""
+        """Take that a setting makes no more traces, or that one of its last was lost."""
         with self._lock:
             if self._pool is not None and not self._closed:
                 self._pool.submit(self._sink.settle, setting)
 
     def close(self) -> None:
-        """Write all that was taken, in ten seconds at most, and close the sink. Idempotent."""
+        """Write all that was taken, in ten seconds at most, and close the sink. Idempotent.
+
+        What fails is logged: it is no reason for a server not to stop.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -87,7 +91,10 @@ class TraceWriter:
         if self._pool is not None and not self._pool.close(_CLOSE_SECONDS):
             _log.error("%r: traces are lost, they could not be written in time", self)
             return
-        self._sink.close()
+        try:
+            self._sink.close()
+        except Exception:
+            _log.exception("%r: traces are lost, they could not be written at the end", self)
 
     def _write(self, call: CallTrace, nbytes: int) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from yais.errors import YaisError
+from yais.repository.heap import keep_memory
 from yais.repository.repository import ControlMode, ModelEntry, ModelRepository
 from yais.serving.server import InferenceServer, ServerOptions
 from yais.tools.option_groups import GroupedCommand
@@ -50,6 +51,7 @@ def _serve(options: ServerOptions, *, exit_on_error: bool) -> None:
         server = InferenceServer(options)
     except (ImportError, OSError, ValueError, YaisError) as error:
         raise click.ClickException(str(error)) from None
+    keep_memory()
     # Until `run` takes the signals the end is to be clean, too.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: sys.exit())
@@ -75,7 +77,7 @@ def _serve(options: ServerOptions, *, exit_on_error: bool) -> None:
 def _services(server: InferenceServer) -> list[str]:
     """Return what listens and where, as Triton says it."""
     options = server.options
-    lines = [f"Started GRPCInferenceService at {options.grpc_address}:{server.port}"]
+    lines = [f"Started GRPCInferenceService at {server.address}"]
     if options.http is not None:
         lines.append(f"Started HTTPService at {options.http.address}:{server.http_port}")
     if server.metrics_port is not None:

@@ -59,7 +59,12 @@ _SERVER = (
 )
 
 _ADDRESSES = (
-    _grpc("--grpc-address", default="0.0.0.0", show_default=True, help="Where to listen for gRPC."),
+    _grpc(
+        "--grpc-address",
+        default="0.0.0.0",
+        show_default=True,
+        help="Where to listen for gRPC; unix:PATH is a socket without a port.",
+    ),
     _grpc(
         "--grpc-port", type=_PORT, default=8001, show_default=True, help="Port for gRPC; 0 takes a free one."
     ),

@@ -9,6 +9,7 @@ import click
 
 from yais.serving.metrics import MetricsOptions
 from yais.serving.trace_settings import TraceOptions
+from yais.serving.trace_spans import SPAN_DEFAULTS
 
 __all__ = ["metrics_options", "metrics_setting", "trace_options", "trace_setting"]
 
@@ -87,8 +88,11 @@ def _otel_setting(value: str, setting: str, said: str) -> tuple[str, str]:
         if not key or not equals:
             raise click.BadParameter(f"got '{value}', expected opentelemetry,resource=KEY=VALUE")
         return f"otel.resource.{key}", attribute
-    if not setting or not said:
-        raise click.BadParameter(f"got '{value}', expected opentelemetry,SETTING=VALUE")
+    if setting not in SPAN_DEFAULTS or not said:
+        names = ", ".join(SPAN_DEFAULTS)
+        raise click.BadParameter(
+            f"got '{value}', expected opentelemetry,SETTING=VALUE with one of {names}, resource"
+        )
     return f"otel.{setting}", said
 
 

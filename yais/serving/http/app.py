@@ -14,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from yais.errors import Unavailable, YaisError
 from yais.serving.access import Access
+from yais.serving.http.background import Background
+from yais.serving.http.cross_site import check_site
 from yais.serving.http.errors import error_response
 from yais.serving.http.infer import InferEndpoint, infer_path
 from yais.serving.http.options import HttpOptions
@@ -32,6 +34,8 @@ class HttpApp:
     ----------
     options
         How to serve.
+    background
+        Where large JSON is handled.
     stopping
         Whether new requests are refused.
     """
@@ -45,9 +49,13 @@ class HttpApp:
     ) -> None:
         self.options = options
         self.stopping = False
+        self.background = Background()
         self._access = access
         self._infer = InferEndpoint(
-            resources, max_bytes=options.max_input_bytes, at_once=options.max_requests
+            resources,
+            self.background,
+            max_bytes=options.max_input_bytes,
+            at_once=options.max_requests,
         )
         self._router = Router(routes(resources, registry), redirect_slashes=False)
 
@@ -63,7 +71,7 @@ class HttpApp:
         except Exception as error:
             response = error_response(error)
             if response.status_code == 500 and not isinstance(error, YaisError):
-                _log.exception("unexpected error for %s %s", scope["method"], scope["path"])
+                _log.exception("unexpected error for %s %r", scope["method"], scope["path"])
             if answer.started:
                 raise  # the connection is closed: the client sees that the answer is not whole
             await response(scope, receive, send)
@@ -74,12 +82,15 @@ class HttpApp:
         path: str = scope["path"]
         if self._access.checks_http:
             self._access.check_http(scope["method"], path, scope["headers"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if scope["method"] == "POST":
+            check_site(headers)
         target = infer_path(path)
         if target is None:
             scope["app"] = self
             await self._router(scope, receive, send)
         elif scope["method"] == "POST":
-            await self._infer.serve(scope, receive, send, *target)
+            await self._infer.serve(scope, headers, receive, *target)
         else:
             raise HTTPException(405, headers={"Allow": "POST"})
 

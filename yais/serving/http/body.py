@@ -10,9 +10,11 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from yais.errors import Cancelled, InvalidArgument, Unimplemented
+from yais.serving.http.connection import Connection
 
 __all__ = ["read_body", "receive_body"]
 
+_MAX_MEMBERS = 1000  # of gzip; to begin one costs much more than to send it
 _STEP = 1 << 20  # bytes decompressed at a time, so that the loop is never busy for long
 
 
@@ -25,10 +27,13 @@ async def read_body(request: Request) -> bytes:
         See `receive_body`.
     """
     headers = dict(request.scope["headers"])
-    return await receive_body(request.receive, headers, request.app.options.max_input_bytes)
+    limit = request.app.options.max_input_bytes
+    return await receive_body(request.receive, headers, limit, request.scope["yais.connection"])
 
 
-async def receive_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+async def receive_body(
+    receive: Receive, headers: Mapping[bytes, bytes], limit: int, connection: Connection
+) -> bytes:
     """Return the body of a request.
 
     Parameters
@@ -39,6 +44,8 @@ async def receive_body(receive: Receive, headers: Mapping[bytes, bytes], limit: 
         Of the request, by their names in lower case.
     limit
         Bytes that it may have, decompressed; 0 for any number.
+    connection
+        By which the request came.
 
     Raises
     ------
@@ -54,6 +61,11 @@ async def receive_body(receive: Receive, headers: Mapping[bytes, bytes], limit: 
         raise _too_large(limit)
     encoding = headers.get(b"content-encoding")
     inflate = None if encoding is None else _inflate(encoding)
+    if inflate is None and b"expect" not in headers:
+        body = await connection.body(limit)
+        if limit and len(body) > limit:
+            raise _too_large(limit)
+        return body
     parts: list[bytes] = []
     size = 0
     more = True
@@ -95,6 +107,7 @@ class _Inflate:
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # looks which of them it is
+        self._members = 1
 
     async def feed(self, data: bytes, limit: int) -> bytes:
         """Return what more data makes; no more than one step beyond `limit` bytes, unless that is 0."""
@@ -102,6 +115,9 @@ class _Inflate:
         size = 0
         while data and (not limit or size <= limit):
             if self._stream.eof:  # another member
+                self._members += 1
+                if self._members > _MAX_MEMBERS:
+                    raise InvalidArgument("failed to decompress the request body: too many gzip members")
                 self._stream = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
             try:
                 part = self._stream.decompress(data, _STEP)

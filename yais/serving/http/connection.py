@@ -1,13 +1,17 @@
-"""A connection: uvicorn's, with limits on what a client may make it wait for and keep."""
+"""A connection, with limits on what a client may make it wait for and keep."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
-from collections.abc import Callable, Iterable
+import resource
+from collections.abc import Iterable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from yais.serving.http.exchange import Exchange
 
 __all__ = ["KEEP_ALIVE", "Connection", "close_overdue"]
 
@@ -25,6 +29,7 @@ _REST = 5.0  # seconds for the rest of a body that is answered already
 _STUCK = 60.0  # seconds that a client may leave what is sent to it unread
 
 _MAX_HEAD = 1 << 17  # bytes beside the body: request line, headers, lines between chunks
+
 _CHUNK_LINES = 8  # bytes around the smallest chunk
 
 _BODY = (b"content-length", b"transfer-encoding")
@@ -32,20 +37,19 @@ _BODY = (b"content-length", b"transfer-encoding")
 _MAX_PIPELINED = 1000  # requests behind the one that is served
 
 
-class Connection(HttpToolsProtocol):
-    """Parses requests of one client, and sends the responses.
+@functools.cache
+def _most_connections() -> int:
+    # Models, logs and gRPC need files, too.
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
 
-    Attributes
-    ----------
-    on_lost
-        Called when the client hangs up. Whoever serves the present request sets it, and takes it back.
-    """
+
+class Connection(Exchange):
+    """Parses requests of one client, and sends the responses. Clients get so much time and memory."""
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self.access_log = False
         self.logger = _log
-        self.on_lost: Callable[[], object] | None = None
         self._due = math.inf  # when the client must have sent what it is waited for
         self._arriving = True
         self._head = 0
@@ -56,12 +60,8 @@ class Connection(HttpToolsProtocol):
         """Wait for the first request."""
         super().connection_made(transport)
         self._due = self.loop.time() + _ARRIVAL
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever serves a request."""
-        super().connection_lost(exc)
-        if self.on_lost is not None:
-            self.on_lost()
+        if len(self.connections) > _most_connections():
+            self._refuse(503, "There are too many connections; try again later")
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived."""
@@ -85,6 +85,8 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade() and any(name in _BODY for name, _ in self.headers):
             raise ValueError("an upgrade with a body")  # which the parser would leave unread
         super().on_headers_complete()
+        if self.pipeline:
+            self._due = math.inf  # no more of it is read before its turn
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: clients may ask."""
@@ -105,10 +107,11 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of this one."""
-        waiting = bool(self.pipeline)
         super().on_response_complete()
-        if not waiting:
+        if self.served is None:
             self._due = self.loop.time() + (_REST if self._arriving else KEEP_ALIVE)
+        elif self.served is self.cycle and self._arriving:
+            self._due = self.loop.time() + _ARRIVAL
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""
@@ -128,6 +131,9 @@ class Connection(HttpToolsProtocol):
         self._refuse(400, msg)
 
     def _refuse(self, status: int, text: str) -> None:
+        if self.served is not None and self.served.response_started:
+            self.transport.close()  # the client would take it for a part of that response
+            return
         body = b'{"error":"%s"}' % text.encode()
         self.transport.write(
             STATUS_LINE[status]
@@ -141,8 +147,8 @@ class Connection(HttpToolsProtocol):
         if self._paused_at == math.inf:
             return now > self._due
         unsent = self.transport.get_write_buffer_size()
-        if unsent < self._unsent:
-            self._paused_at, self._unsent = now, unsent
+        read, self._unsent = max(0, self._unsent - unsent), unsent
+        self._paused_at = min(now, self._paused_at + read / _SLOWEST)
         return now > self._paused_at + _STUCK
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from yais.errors import Code, YaisError, status_of
+from yais.serving.http.json_text import dump_json
 
 __all__ = ["STATUS", "error_response"]
 
@@ -39,9 +40,13 @@ def error_response(error: BaseException) -> Response:
     theirs nor a `YaisError`, and unknown to `yais.errors.status_of`, is a fault of the server: 500.
     """
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        return _response(error.status_code, error.detail, error.headers)
     code, text = status_of(error)
     if code is Code.UNKNOWN and not isinstance(error, YaisError):
         code = Code.INTERNAL
     headers = {"WWW-Authenticate": "Bearer"} if code is Code.UNAUTHENTICATED else None
-    return JSONResponse({"error": text}, STATUS[code], headers)
+    return _response(STATUS[code], text, headers)
+
+
+def _response(status: int, text: str, headers: Mapping[str, str] | None) -> Response:
+    return Response(dump_json({"error": text}), status, headers, "application/json")

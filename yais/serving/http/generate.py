@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from yais.inference.request import InferResponse
 from yais.serving.http.caller import HttpCaller
 from yais.serving.http.generate_request import generate_message
 from yais.serving.http.json_body import read_object
+from yais.serving.http.json_text import dump_json
 from yais.serving.http.operations import json_response
 from yais.serving.http.response_queue import ResponseQueue
 from yais.serving.http.tensor_json import encode
@@ -59,7 +59,7 @@ async def generate_stream(resources: ServingResources, request: Request) -> Resp
 class _EventStream(StreamingResponse):
     """Server-sent events; the queue is closed when nobody reads them any more."""
 
-    def __init__(self, queue: ResponseQueue, first: str | None) -> None:
+    def __init__(self, queue: ResponseQueue, first: bytes | None) -> None:
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         super().__init__(_events(queue, first), headers=headers)
         self._queue = queue
@@ -71,7 +71,7 @@ class _EventStream(StreamingResponse):
             self._queue.close()
 
 
-async def _events(queue: ResponseQueue, event: str | None) -> AsyncIterator[str]:
+async def _events(queue: ResponseQueue, event: bytes | None) -> AsyncIterator[bytes]:
     while event is not None:
         yield event
         try:
@@ -124,5 +124,5 @@ def _response(response: InferResponse) -> dict[str, Any]:
     return fields
 
 
-def _event(fields: dict[str, Any]) -> str:
-    return f"data: {json.dumps(fields, separators=(',', ':'), ensure_ascii=False)}\n\n"
+def _event(fields: dict[str, Any]) -> bytes:
+    return b"data: " + dump_json(fields) + b"\n\n"

@@ -79,6 +79,7 @@ def _shape(value: Any, spec: TensorSpec, *, batching: bool) -> tuple[int, ...]:
 
 
 def _parameter(key: str, value: Any) -> Parameter:
+    as_string(key)
     if key.startswith(_RESERVED):
         raise InvalidArgument(
             f"got parameter '{key}': parameter keys starting with '{_RESERVED}' are reserved for Triton "
@@ -88,4 +89,4 @@ def _parameter(key: str, value: Any) -> Parameter:
         raise InvalidArgument(
             f"parameter '{key}' has invalid type. It should be either 'int', 'bool', 'double' or 'string'."
         )
-    return Parameter(as_string(key), as_string(value) if isinstance(value, str) else value)
+    return Parameter(key, as_string(value) if isinstance(value, str) else value)

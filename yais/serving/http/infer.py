@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import cast
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from yais.core.clock import monotonic
 from yais.core.dispatcher import current_dispatcher
 from yais.errors import Unavailable
 from yais.inference.request import InferResponse
 from yais.protocol.infer_request import InferMessage
+from yais.serving.http.background import Background
 from yais.serving.http.body import receive_body
 from yais.serving.http.caller import HttpCaller
 from yais.serving.http.compression import accepted_encoding, compressed
 from yais.serving.http.connection import Connection
 from yais.serving.http.infer_body import decode_infer, decode_raw, header_length
-from yais.serving.http.infer_header import BinaryOutputs
+from yais.serving.http.infer_header import ALL_BINARY, BinaryOutputs
 from yais.serving.http.infer_reply import encode_reply
+from yais.serving.http.json_text import LARGE
 from yais.serving.http.loop_dispatcher import LoopDispatcher
 from yais.serving.inference import infer
 from yais.serving.resources import ServingResources
@@ -33,9 +36,13 @@ _DECOUPLED = "HTTP end point doesn't support models with decoupled transaction p
 _MAX_WAITING = 4096  # requests that wait for their turn; their bodies take memory
 _MAX_WAIT = 60.0  # seconds
 
+_LARGE = LARGE >> 3  # bytes of tensors that are as much in JSON
 _BLOCKING = 1 << 16  # bytes; to compress more takes longer than another thread costs
 
-Headers = dict[bytes, bytes]
+_JSON = b"content-type: application/json\r\n"
+_BINARY = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
+
+Headers = Mapping[bytes, bytes]
 
 
 def infer_path(path: str) -> tuple[str, str] | None:
@@ -49,24 +56,55 @@ class InferEndpoint:
 
     Parameters
     ----------
+    background
+        Where large JSON is handled.
     max_bytes
         Of a body, decompressed; 0 for any number.
     at_once
         Requests.
     """
 
-    def __init__(self, resources: ServingResources, *, max_bytes: int, at_once: int) -> None:
+    def __init__(
+        self, resources: ServingResources, background: Background, *, max_bytes: int, at_once: int
+    ) -> None:
         self._resources = resources
+        self._background = background
         self._max_bytes = max_bytes
         self._turns = asyncio.Semaphore(at_once)
         self._waiting = 0
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send, model: str, version: str) -> None:
+    async def serve(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, model: str, version: str
+    ) -> None:
         """Serve one request. Raises what `error_response` takes, before anything is sent."""
-        headers: Headers = dict(scope["headers"])
+        connection: Connection = scope["yais.connection"]
+        connection.on_lost = cast("asyncio.Task[None]", asyncio.current_task()).cancel
         caller = HttpCaller(scope["headers"])
-        body = await receive_body(receive, headers, self._max_bytes)
-        message, binary = self._decode(headers, body, model, version)
+        try:
+            response, binary = await self._response(
+                await receive_body(receive, headers, self._max_bytes, connection),
+                headers,
+                caller,
+                model,
+                version,
+            )
+            if binary is ALL_BINARY or sum([each.nbytes for each in response.data]) < _LARGE:
+                reply, length = encode_reply(response, binary)
+            else:
+                reply, length = await self._background.run(encode_reply, response, binary)
+            await _send(reply, length, headers, connection)
+        finally:
+            caller.finished()
+            connection.on_lost = None
+
+    async def _response(
+        self, body: bytes, headers: Headers, caller: HttpCaller, model: str, version: str
+    ) -> tuple[InferResponse, BinaryOutputs]:
+        length = _json_length(headers, len(body))
+        if length is None or length < LARGE:
+            message, binary = self._decode(body, length, model, version)
+        else:
+            message, binary = await self._background.run(self._decode, body, length, model, version)
         del body
         turns = self._turns
         if turns.locked():
@@ -75,23 +113,16 @@ class InferEndpoint:
         else:
             await turns.acquire()
         try:
-            response = await self._infer(message, caller, scope.get("yais.connection"))
-        except BaseException:
-            caller.finished()
-            raise
+            future = infer(self._resources, message, caller, decoupled=_DECOUPLED)
+            del message
+            return await cast(LoopDispatcher, current_dispatcher()).wait(future), binary
         finally:
             turns.release()
-        try:
-            await _send(response, binary, headers, send)
-        finally:
-            caller.finished()
 
     def _decode(
-        self, headers: Headers, body: bytes, model: str, version: str
+        self, body: bytes, length: int | None, model: str, version: str
     ) -> tuple[InferMessage, BinaryOutputs]:
-        value = headers.get(b"inference-header-content-length")
-        length = len(body) if value is None else header_length(value, len(body))
-        if length or value is None:
+        if length is not None:
             return decode_infer(body, length, model, version)
         loaded = self._resources.models.find(model, version)
         return decode_raw(body, loaded.model.signature, model, version)
@@ -108,24 +139,15 @@ class InferEndpoint:
         finally:
             self._waiting -= 1
 
-    async def _infer(
-        self, message: InferMessage, caller: HttpCaller, connection: Connection | None
-    ) -> InferResponse:
-        future = infer(self._resources, message, caller, decoupled=_DECOUPLED)
-        if connection is not None:
-            connection.on_lost = future.cancel
-        try:
-            return await cast(LoopDispatcher, current_dispatcher()).wait(future)
-        finally:
-            if connection is not None:
-                connection.on_lost = None
+
+def _json_length(headers: Headers, size: int) -> int | None:
+    """Return how much of a body is JSON; None if it is a bare tensor."""
+    value = headers.get(b"inference-header-content-length")
+    return size if value is None else header_length(value, size) or None
 
 
-async def _send(response: InferResponse, binary: BinaryOutputs, headers: Headers, send: Send) -> None:
-    body, length = encode_reply(response, binary)
-    lines = [(b"content-type", b"application/json" if length is None else b"application/octet-stream")]
-    if length is not None:
-        lines.append((b"inference-header-content-length", b"%d" % length))
+async def _send(body: bytes, length: int | None, headers: Headers, connection: Connection) -> None:
+    lines = _JSON if length is None else _BINARY % length
     accepted = headers.get(b"accept-encoding")
     encoding = None if accepted is None else accepted_encoding(accepted.decode("latin-1"))
     if encoding is not None:
@@ -135,7 +157,5 @@ async def _send(response: InferResponse, binary: BinaryOutputs, headers: Headers
             smaller = compressed(body, encoding)
         if smaller is not None:
             body = smaller
-            lines.append((b"content-encoding", encoding.encode()))
-    lines.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": 200, "headers": lines})
-    await send({"type": "http.response.body", "body": body})
+            lines += b"content-encoding: %b\r\n" % encoding.encode()
+    await connection.answer(lines, body)

@@ -15,7 +15,8 @@ from yais.engines.engine import Array
 from yais.inference.request import InferResponse, ResponseForm
 from yais.protocol.tensor_codec import encode_bytes
 from yais.serving.http.infer_header import BinaryOutputs
-from yais.serving.http.tensor_json import encode
+from yais.serving.http.json_text import dump_json
+from yais.serving.http.tensor_json import encode_text
 
 __all__ = ["encode_reply"]
 
@@ -59,7 +60,7 @@ def _wire(contents: Contents) -> bytes | memoryview:
 def _described(response: InferResponse, binary: BinaryOutputs) -> tuple[bytes, list[bytes | memoryview]]:
     """Return the JSON without its first fields, and the contents that follow it."""
     form = response.form
-    outputs: list[dict[str, Any]] = []
+    outputs: list[bytes] = []
     tail: list[bytes | memoryview] = []
     for spec, contents in zip(form.outputs, response.data, strict=True):
         output: dict[str, Any] = {
@@ -67,17 +68,18 @@ def _described(response: InferResponse, binary: BinaryOutputs) -> tuple[bytes, l
             "datatype": spec.datatype.value,
             "shape": spec.shape,
         }
-        outputs.append(output)
+        data = b""
         if spec.name in form.parameters:
-            continue  # it is in shared memory; Triton's C++ client takes any parameters here for binary data
-        if binary is None or spec.name in binary:
+            pass  # it is in shared memory; Triton's C++ client takes any parameters here for binary data
+        elif binary is None or spec.name in binary:
             wire = _wire(contents)
             output["parameters"] = {"binary_data_size": len(wire)}
             tail.append(wire)
         else:
-            output["data"] = encode(spec, contents)
-    whole = {"model_name": form.model_name, "model_version": form.model_version, "outputs": outputs}
-    head = json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()[1:]
+            data = b',"data":' + encode_text(spec, contents)
+        outputs.append(dump_json(output)[:-1] + data + b"}")
+    model = dump_json({"model_name": form.model_name, "model_version": form.model_version})
+    head = model[1:-1] + b',"outputs":[' + b",".join(outputs) + b"]}"
     if len(tail) == len(outputs) and _fixed(form.outputs, form.parameters):
         if len(_heads) >= _MAX_HEADS:
             _heads.clear()

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from yais.serving.http.body import read_body
 from yais.serving.http.json_fields import as_object
-from yais.serving.http.json_text import parse_json
+from yais.serving.http.json_text import LARGE, parse_json
 
 __all__ = ["read_object"]
 
@@ -24,4 +24,5 @@ async def read_object(request: Request) -> dict[str, Any]:
     body = await read_body(request)
     if not body.strip():
         return {}
-    return as_object(parse_json(body))
+    parsed = parse_json(body) if len(body) < LARGE else await request.app.background.run(parse_json, body)
+    return as_object(parsed)

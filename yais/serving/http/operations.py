@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
-import json
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from starlette.responses import Response
 
 from yais.rpc.context import Context
+from yais.serving.http.json_text import dump_json
 from yais.serving.resources import ServingResources
 
 __all__ = ["ReplyT", "RequestT", "json_response", "perform"]
@@ -44,5 +44,4 @@ async def perform(
 
 def json_response(value: Any, status: int = 200) -> Response:
     """Return a value as compact JSON."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return Response(text, status, media_type="application/json")
+    return Response(dump_json(value), status, media_type="application/json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -14,8 +14,9 @@ from yais.errors import Internal, InvalidArgument
 from yais.inference.request import TensorData
 from yais.protocol.tensor_codec import encode as encode_array
 from yais.protocol.tensor_codec import objects
+from yais.serving.http.json_text import PIECE, dump_json
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "encode_text"]
 
 _NO_JSON = {DataType.FP16, DataType.BF16}
 
@@ -54,7 +55,7 @@ def decode(spec: TensorSpec, data: Any) -> TensorData:
 
 
 def _flat(data: list[Any]) -> list[Any]:
-    while list in (kinds := set(map(type, data))):
+    while list in (kinds := _kinds(data)):
         if len(kinds) == 1:
             data = list(chain.from_iterable(data))
         else:
@@ -62,8 +63,16 @@ def _flat(data: list[Any]) -> list[Any]:
     return data
 
 
+def _kinds(elements: list[Any]) -> set[type]:
+    return set().union(*(map(type, piece) for piece in _pieces(elements)))
+
+
+def _pieces(elements: Sequence[Any] | Array) -> Iterator[Any]:
+    return (elements[start : start + PIECE] for start in range(0, len(elements), PIECE))
+
+
 def _texts(elements: list[Any]) -> Array:
-    if not set(map(type, elements)) <= {str}:
+    if not _kinds(elements) <= {str}:
         raise InvalidArgument("Unable to parse JSON bytes array: attempt to access JSON non-string as string")
     try:
         return objects([text.encode() for text in elements])
@@ -83,14 +92,14 @@ _EXPECTED: Mapping[str, tuple[frozenset[type], str]] = {
 def _numbers(datatype: DataType, elements: list[Any]) -> TensorData:
     dtype = datatype.numpy
     kinds, name = _EXPECTED[dtype.kind]
-    if not set(map(type, elements)) <= kinds or (dtype.kind == "u" and min(elements, default=0) < 0):
+    if not _kinds(elements) <= kinds or (dtype.kind == "u" and min(elements, default=0) < 0):
         raise _unreadable(f"attempt to access JSON non-{name} as {name}")
     try:
         with np.errstate(over="ignore"):
-            array: Array = np.array(elements, dtype)
+            parts: list[Array] = [np.array(piece, dtype) for piece in _pieces(elements)]
     except OverflowError as error:
         raise _unreadable(str(error)) from None
-    return encode_array(array)
+    return encode_array(parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype), *parts]))
 
 
 def _unreadable(reason: str) -> InvalidArgument:
@@ -110,6 +119,16 @@ def encode(spec: TensorSpec, contents: memoryview | Array) -> list[Any]:
     InvalidArgument
         The type does not travel as JSON, or BYTES are no UTF-8.
     """
+    return _plain(spec, _elements(spec, contents))
+
+
+def encode_text(spec: TensorSpec, contents: memoryview | Array) -> bytes:
+    """Return the same as JSON. However large, other threads are not kept from running for long."""
+    pieces = _pieces(_elements(spec, contents))
+    return b"[" + b",".join([dump_json(_plain(spec, piece))[1:-1] for piece in pieces]) + b"]"
+
+
+def _elements(spec: TensorSpec, contents: memoryview | Array) -> Array:
     datatype = spec.datatype
     if datatype in _NO_JSON:
         raise InvalidArgument(
@@ -117,12 +136,20 @@ def encode(spec: TensorSpec, contents: memoryview | Array) -> list[Any]:
             f"for output {spec.name}"
         )
     if datatype is not DataType.BYTES:
-        numbers: list[Any] = np.frombuffer(contents, datatype.numpy).tolist()
+        numbers: Array = np.frombuffer(contents, datatype.numpy)
         return numbers
     if isinstance(contents, memoryview):
         raise Internal(f"output '{spec.name}' is BYTES, and its contents are no elements")
+    texts: Array = contents.ravel()
+    return texts
+
+
+def _plain(spec: TensorSpec, elements: Array) -> list[Any]:
+    values: list[Any] = elements.tolist()
+    if spec.datatype is not DataType.BYTES:
+        return values
     try:
-        return [text if isinstance(text, str) else text.decode() for text in contents.ravel().tolist()]
+        return [text if isinstance(text, str) else text.decode() for text in values]
     except UnicodeDecodeError:
         raise InvalidArgument(
             f"output '{spec.name}' holds bytes that are no UTF-8 text, which JSON cannot carry. Please use "

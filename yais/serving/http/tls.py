@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from typing import Any, Self
 
 from yais.rpc.tls import Tls, TlsMaterial
 
@@ -11,19 +12,31 @@ __all__ = ["tls_context"]
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Return a context that shows a client the certificate which is current when it connects."""
-    given = tls.material()
-    context = _context(given)
+    """Return a context that serves each client by the files as they are when it connects.
 
-    def chosen(connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _of: ssl.SSLContext) -> None:
-        nonlocal given, context
-        current = tls.material()
-        if current is not given:
-            given, context = current, _context(current)
-        connection.context = context
+    Sessions that began with other files are not taken up again: whose certificate was good for those is asked
+    for one that is good now.
+    """
+    return _Current(tls)
 
-    context.sni_callback = chosen
-    return context
+
+class _Current(ssl.SSLContext):
+    """Stands for the context of the moment, for servers that make their connections of one context."""
+
+    def __new__(cls, _tls: Tls) -> Self:
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self._given = tls.material()
+        self._context = _context(self._given)
+
+    def wrap_bio(self, *arguments: Any, **keywords: Any) -> ssl.SSLObject:
+        """Begin a connection."""
+        material = self._tls.material()
+        if material is not self._given:
+            self._given, self._context = material, _context(material)
+        return self._context.wrap_bio(*arguments, **keywords)
 
 
 def _context(material: TlsMaterial) -> ssl.SSLContext:
