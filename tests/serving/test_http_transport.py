@@ -340,7 +340,7 @@ class TestImpatience:
 
     @pytest.fixture(autouse=True)
     def _short(self, monkeypatch):
-        for name, seconds in {"_ARRIVAL": 0.3, "_REST": 0.3, "_STUCK": 0.3, "KEEP_ALIVE": 0.3}.items():
+        for name, seconds in {"_ARRIVAL": 1.0, "_REST": 0.3, "_STUCK": 0.3, "KEEP_ALIVE": 0.3}.items():
             monkeypatch.setattr(f"yais.serving.http.connection.{name}", seconds)
         monkeypatch.setattr("yais.serving.http.server._TICK", 0.05)
 

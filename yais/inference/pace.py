@@ -53,6 +53,11 @@ class Pace:
                 return mean
         return None
 
+    def near(self, size: int) -> bool:
+        """Whether a batch of `size` may turn out to be short: now, or when it is tried again."""
+        expected = self.expected(size)
+        return expected is not None and expected <= SHORT * _PROBE_FACTOR
+
     def short(self, size: int) -> bool:
         """Whether a batch of `size` should run on the queue's thread."""
         expected = self.expected(size)

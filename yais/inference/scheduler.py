@@ -133,11 +133,13 @@ class Scheduler:
                 self._placed.append(job)
             full = self._queue.full
             busy = not self._free
+        dispatcher = current_dispatcher()
         if busy:  # whoever gives an instance back looks for what waits
+            if dispatcher is not None and self._runner.pace.near(job.size):
+                self._flush_later(dispatcher)
             if self._queue.expires:
                 self._set_timer()
             return True
-        dispatcher = current_dispatcher()
         if dispatcher is None and job.request.waits and self.pending == 1 and self._helps(job):
             job.future.offer(partial(self._help, job), self._dispatch)
             self._dispatch_soon()
@@ -145,9 +147,8 @@ class Scheduler:
             self._dispatch()
         elif full:
             self._flush()
-        elif dispatcher not in self._flushing:
-            self._flushing.add(dispatcher)
-            dispatcher.when_drained(self._flush)
+        else:
+            self._flush_later(dispatcher)
         return True
 
     def close(self, timeout: float) -> bool:
@@ -176,6 +177,12 @@ class Scheduler:
     def _at_rest(self) -> bool:
         # An instance is free before its answers are out.
         return not self.pending and not self._unanswered
+
+    def _flush_later(self, dispatcher: Dispatcher) -> None:
+        """Have `_flush` called on the dispatcher's thread, which this is, if it is not going to be."""
+        if dispatcher not in self._flushing:
+            self._flushing.add(dispatcher)
+            dispatcher.when_drained(self._flush)
 
     def _flush(self) -> None:
         """Run what is ready, on this thread if it is short. Only on a dispatcher's thread."""
@@ -215,7 +222,11 @@ class Scheduler:
     def _on_executed(self, instance: int) -> None:
         self._give_back(instance)
         if self.pending:
-            self._dispatch()
+            # What is short goes back to the thread that takes requests, if that is going to look. Or else
+            # one batch that was found to be long, as by a thread that was interrupted in it, would keep all
+            # that follow from it for as long as something waits.
+            if not (self._flushing and self._runner.pace.short(self.pending)):
+                self._dispatch()
         elif self._queue.expires:
             self._set_timer()
 
