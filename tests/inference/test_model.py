@@ -328,6 +328,36 @@ def test_short_batches_run_when_the_queue_is_drained(make_model: MakeModel) -> N
     assert engine.batches == [5, 1] and set(threads) == {threading.current_thread()}
 
 
+def test_what_waited_behind_a_long_batch_runs_there_too(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, threads = recording()
+    model = make_model(engine)
+    short(model)
+    monkeypatch.setattr(model._runner.pace, "observe", lambda _size, _ns: None)  # it is as long as we hold it
+    with stopped(engine, model) as first, dispatching() as dispatcher:
+        futures = [model.submit(request(float(index))) for index in range(3)]
+        assert len(dispatcher.callbacks) == 1  # although no instance is free
+        engine.gate.set()
+        first[0].get(SOON)
+        assert engine.batches == [1] and "3 waiting, 0 of 1 instances busy" in repr(model)
+        dispatcher.drain()
+        assert [future.done() for future in futures] == [True, True, True]
+    assert engine.batches == [1, 3] and threads[1] is threading.current_thread()
+
+
+def test_what_waited_behind_a_long_batch_follows_it_if_it_is_long_itself(make_model: MakeModel) -> None:
+    engine, threads = recording()
+    model = make_model(engine)
+    long(model)
+    with stopped(engine, model), dispatching() as dispatcher:
+        future = model.submit(request())
+        assert not dispatcher.callbacks
+        engine.gate.set()
+        assert future.get(SOON)
+    assert engine.batches == [1, 1] and threading.current_thread() not in threads
+
+
 def test_a_full_batch_does_not_wait_for_that(make_model: MakeModel) -> None:
     engine, threads = recording()
     model = make_model(engine)
