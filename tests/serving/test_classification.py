@@ -9,6 +9,8 @@ import tritonclient.grpc as triton
 from onnx_models import EXAMPLES
 from serving_models import SOON, infer_request
 
+from yais.serving.infer import _heads
+
 HUGE = b"300000000549775575777803994281145270272.000000"  # what C's %f makes of the float nearest to 3e38
 
 # The third line of the label file is empty: as in Triton, no label.
@@ -46,6 +48,15 @@ def test_texts(client, values, count, texts):
     output = result.get_output("Y")
     assert (output.datatype, list(output.shape)) == ("BYTES", [1, len(texts)])
     assert result.as_numpy("Y").tolist() == [texts]
+
+
+def test_responses_of_one_form_leave_one_head_behind(client):
+    array = np.array([[1, 2, 3]], np.float32)
+    classify(client, "labelled", array, 2)
+    before = len(_heads)
+    for _ in range(20):
+        assert classify(client, "labelled", array, 2).as_numpy("Y").shape == (1, 2)
+    assert len(_heads) == before
 
 
 def test_each_row_of_a_batch_has_its_own_classes(client):

@@ -12,7 +12,7 @@ from yais.serving.call_trace import CallTrace
 from yais.serving.inference import infer
 from yais.serving.resources import ServingResources
 
-__all__ = ["InferContext", "encode_response"]
+__all__ = ["InferContext", "contents_of", "encode_response", "head_of"]
 
 _UNARY = "ModelInfer RPC doesn't support models with decoupled transaction policy"
 
@@ -45,16 +45,20 @@ def encode_response(response: InferResponse) -> bytes:
     """Return a response as a ModelInferResponse on the wire."""
     head = _heads.get(response.form)
     if head is None:
-        head = _head(response.form)
-    contents = [data if isinstance(data, memoryview) else encode_bytes(data) for data in response.data]
-    return encode_infer_response(head, response.id, contents)
+        if len(_heads) >= _MAX_HEADS:
+            _heads.clear()
+        head = _heads[response.form] = head_of(response.form)
+    return encode_infer_response(head, response.id, contents_of(response))
+
+
+def contents_of(response: InferResponse) -> list[memoryview | bytes]:
+    """Return the contents of the outputs as they are on the wire."""
+    return [data if isinstance(data, memoryview) else encode_bytes(data) for data in response.data]
+
+
+def head_of(form: ResponseForm) -> ResponseHead:
+    """Return the head of responses of a form; worth keeping."""
+    return ResponseHead.of(form.model_name, form.model_version, form.outputs, form.parameters)
 
 
 _heads: dict[ResponseForm, ResponseHead] = {}
-
-
-def _head(form: ResponseForm) -> ResponseHead:
-    if len(_heads) >= _MAX_HEADS:
-        _heads.clear()
-    head = _heads[form] = ResponseHead.of(form.model_name, form.model_version, form.outputs, form.parameters)
-    return head

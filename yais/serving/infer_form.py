@@ -42,6 +42,8 @@ class InferForm:
         For inputs in shared memory, by their index, where.
     shared_outputs
         For outputs that go to shared memory, by name, where to.
+    classified
+        What responses look like whose outputs are classified, by what they looked like before.
     placed
         What responses look like whose outputs are in shared memory, by what they looked like before.
     """
@@ -51,6 +53,7 @@ class InferForm:
     classes: Mapping[str, int]
     shared_inputs: Mapping[int, Placement]
     shared_outputs: Mapping[str, Placement]
+    classified: dict[ResponseForm, ResponseForm] = field(default_factory=dict)
     placed: dict[tuple[ResponseForm, tuple[int, ...]], ResponseForm] = field(default_factory=dict)
 
 

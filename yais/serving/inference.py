@@ -26,7 +26,7 @@ __all__ = ["infer"]
 
 _NO_PARAMETERS: Mapping[str, Any] = {}
 
-_MAX_PLACED = 64  # forms of responses kept for a form of requests
+_MAX_KEPT = 64  # forms of responses kept for a form of requests
 
 _EMPTY = memoryview(b"")
 
@@ -125,10 +125,20 @@ def _finish(form: InferForm, loaded: LoadedModel, memory: SystemSharedMemory) ->
 
     def finish(response: InferResponse) -> InferResponse:
         if form.classes:
-            response = classify(response, form.classes, loaded)
+            response = _classified(response, form, loaded)
         return _placed(response, form, regions) if regions else response
 
     return finish
+
+
+def _classified(response: InferResponse, form: InferForm, loaded: LoadedModel) -> InferResponse:
+    """Return a response with top classes; those of one form share theirs, as they did before."""
+    before = response.form
+    response = classify(response, form.classes, loaded)
+    if len(form.classified) >= _MAX_KEPT:
+        form.classified.clear()
+    response.form = form.classified.setdefault(before, response.form)
+    return response
 
 
 def _placed(response: InferResponse, form: InferForm, regions: Mapping[str, MappedRegion]) -> InferResponse:
@@ -155,7 +165,7 @@ def _placed(response: InferResponse, form: InferForm, regions: Mapping[str, Mapp
     key = (response.form, tuple(sizes))
     placed = form.placed.get(key)
     if placed is None:
-        if len(form.placed) >= _MAX_PLACED:
+        if len(form.placed) >= _MAX_KEPT:
             form.placed.clear()
         placed = form.placed[key] = _placed_form(response.form, form.shared_outputs, sizes)
     return InferResponse(placed, response.id, data)
