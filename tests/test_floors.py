@@ -24,6 +24,7 @@ FLOORS = {
     "yais.inference": 5,
     "yais.client": 5,
     "yais.repository": 6,
+    "yais.load": 6,
     "yais.serving": 7,
     "yais.tools": 8,
 }

@@ -1,0 +1,87 @@
+"""A KServe v2 server over gRPC."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+
+from yais.client.connection import Connection
+from yais.client.transport import Transport
+from yais.client.unary_transport import UnaryTransport
+from yais.protocol import kserve_pb2 as pb
+from yais.rpc.client import Channels, ClientUnary
+
+__all__ = ["GrpcEndpoint"]
+
+_SERVICE = "/inference.GRPCInferenceService/"
+
+
+class GrpcEndpoint:
+    """See `yais.client.endpoint.Endpoint`."""
+
+    protocol = "grpc"
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        options: list[tuple[str, Any]] = [("grpc.max_send_message_length", -1)]
+        if connection.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", connection.server_name))
+        self._channels = Channels(
+            connection.address, tls=_credentials(connection), max_message_bytes=-1, options=options
+        )
+        self._transports: list[Transport] = []
+
+    def __repr__(self) -> str:
+        return f"<GrpcEndpoint {self.connection.address}>"
+
+    def call(self, rpc: str, request: Message) -> Any:
+        """Call an RPC without tensors."""
+        response = getattr(pb, request.DESCRIPTOR.name.removesuffix("Request") + "Response")
+        method: ClientUnary[Any, Any] = ClientUnary(
+            self._channels,
+            _SERVICE + rpc,
+            lambda message: message.SerializeToString(),
+            response.FromString,
+            timeout=self.connection.timeout,
+        )
+        return method.call(request, metadata=self.connection.headers)
+
+    def transport(self) -> Transport:
+        """Return what carries ModelInfer."""
+        return self.method_transport(f"{_SERVICE}ModelInfer")
+
+    def method_transport(self, method: str) -> UnaryTransport:
+        """Return what carries calls of any unary method; for those of others than ModelInfer, `encode` and
+        `answers` mean nothing."""
+        transport = UnaryTransport(self._channels, method, self.connection)
+        self._transports.append(transport)
+        return transport
+
+    def stream_transport(self, streams: int = 1) -> Transport:
+        """Return what carries requests on ModelStreamInfer."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Disconnect."""
+        for transport in self._transports:
+            transport.close()
+        self._channels.close()
+
+    def __enter__(self) -> Self:
+        """Return the endpoint itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _credentials(connection: Connection) -> grpc.ChannelCredentials | None:
+    if not connection.encrypted:
+        return None
+    return grpc.ssl_channel_credentials(connection.ca, connection.key, connection.certificate)

@@ -1,0 +1,90 @@
+"""Requests and answers as the protocol's messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yais.client.infer_call import InferAnswer, InferCall, InputTensor, SharedTensor, Value, WantedOutput
+from yais.core.arrays import presented
+from yais.core.tensor import DataType
+from yais.errors import InvalidArgument
+from yais.protocol import kserve_pb2 as pb
+from yais.protocol.tensor_codec import decode
+
+__all__ = ["answer_of", "request_of"]
+
+
+def request_of(call: InferCall) -> pb.ModelInferRequest:
+    """Return the message of a request."""
+    message = pb.ModelInferRequest(model_name=call.model, model_version=call.version, id=call.id)
+    for key, value in call.parameters.items():
+        _set(message.parameters[key], value)
+    for tensor in call.inputs:
+        _add_input(message, tensor)
+    for output in call.outputs:
+        _add_output(message, output)
+    return message
+
+
+def answer_of(message: pb.ModelInferResponse) -> InferAnswer:
+    """Return what a response says.
+
+    Raises
+    ------
+    InvalidArgument
+        Its contents do not fit its description, or are typed ones.
+    """
+    parameters = {key: _value(value) for key, value in message.parameters.items()}
+    final = bool(parameters.pop("triton_final_response", True))
+    inline = [output for output in message.outputs if "shared_memory_region" not in output.parameters]
+    contents = [data for data in message.raw_output_contents if data or len(inline) == len(message.outputs)]
+    if len(contents) != len(inline):
+        raise InvalidArgument(
+            f"got {len(contents)} raw contents in the answer of model '{message.model_name}', "
+            f"expected one for each of {len(inline)} outputs"
+        )
+    outputs = {}
+    for output, data in zip(inline, contents, strict=True):
+        datatype = DataType(output.datatype)
+        outputs[output.name] = presented(decode(datatype, tuple(output.shape), data), datatype)
+    return InferAnswer(message.model_name, message.model_version, message.id, outputs, parameters, final)
+
+
+def _add_input(message: pb.ModelInferRequest, tensor: InputTensor) -> None:
+    spec = tensor.spec
+    described = message.inputs.add(name=spec.name, datatype=spec.datatype.value, shape=spec.shape)
+    if isinstance(tensor.data, SharedTensor):
+        _place(described.parameters, tensor.data)
+    else:
+        message.raw_input_contents.append(bytes(tensor.data))
+
+
+def _add_output(message: pb.ModelInferRequest, output: WantedOutput) -> None:
+    described = message.outputs.add(name=output.name)
+    if output.classes:
+        described.parameters["classification"].int64_param = output.classes
+    if output.shared is not None:
+        _place(described.parameters, output.shared)
+
+
+def _place(parameters: Any, shared: SharedTensor) -> None:
+    parameters["shared_memory_region"].string_param = shared.region
+    parameters["shared_memory_byte_size"].int64_param = shared.byte_size
+    if shared.offset:
+        parameters["shared_memory_offset"].int64_param = shared.offset
+
+
+def _set(parameter: Any, value: Value) -> None:
+    match value:
+        case bool():
+            parameter.bool_param = value
+        case int():
+            parameter.int64_param = value
+        case float():
+            parameter.double_param = value
+        case str():
+            parameter.string_param = value
+
+
+def _value(parameter: Any) -> Any:
+    return getattr(parameter, parameter.WhichOneof("parameter_choice"))

@@ -1,0 +1,113 @@
+"""What came of the requests of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hdrh.histogram import HdrHistogram
+
+from yais.errors import Code
+
+__all__ = ["Recording", "Slice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a run, by the time at which its answers came.
+
+    Attributes
+    ----------
+    start, seconds
+        From the start of the run; length.
+    scheduled, sent, completed, failed
+        Requests that were due, went out, were answered with OK, were answered otherwise.
+    outstanding
+        Requests in flight at its end.
+    p50, p90, p99, max
+        Latency of those completed, milliseconds; None where there are none.
+    """
+
+    start: float
+    seconds: float
+    scheduled: int
+    sent: int
+    completed: int
+    failed: int
+    outstanding: int
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    max: float | None
+
+
+@dataclass(slots=True)
+class Recording:
+    """A run, finished or so far.
+
+    Attributes
+    ----------
+    seconds
+        From the start to the last moment at which a request was due or, when less is sent, was sent.
+    drained
+        From the start to the last answer, seconds.
+    scheduled, sent, completed
+        Requests that were due, that went out, that were answered with OK.
+    late
+        Of those sent: more than 1 ms after they were due.
+    held_back
+        Of those sent: late because as many were outstanding as may be.
+    unsent
+        Due, and never sent.
+    sending
+        Nanoseconds spent handing requests to the transport, in all.
+    latency
+        Of those completed, nanoseconds, from the moment at which they were due (open loop) or were sent
+        (closed loop).
+    service
+        Of those completed, nanoseconds, from the moment at which they were sent.
+    failed, texts
+        Answered otherwise, by status, and the first message of each.
+    slices
+        The run over time.
+    interrupted
+        Whether somebody ended it early.
+    """
+
+    latency: HdrHistogram
+    service: HdrHistogram
+    seconds: float = 0.0
+    drained: float = 0.0
+    scheduled: int = 0
+    sent: int = 0
+    completed: int = 0
+    late: int = 0
+    held_back: int = 0
+    unsent: int = 0
+    sending: int = 0
+    failed: Counter[Code] = field(default_factory=Counter)
+    texts: Mapping[Code, str] = field(default_factory=dict)
+    slices: Sequence[Slice] = ()
+    interrupted: bool = False
+
+    @property
+    def rate_asked(self) -> float:
+        """Requests due per second."""
+        return self.scheduled / self.seconds if self.seconds else 0.0
+
+    @property
+    def rate_sent(self) -> float:
+        """Requests sent per second."""
+        return self.sent / self.seconds if self.seconds else 0.0
+
+    @property
+    def rate_completed(self) -> float:
+        """Requests answered with OK per second, until the last answer."""
+        return self.completed / self.drained if self.drained else 0.0
+
+    def percentile(self, percent: float) -> float | None:
+        """Return a percentile of the latencies in milliseconds; None where nothing was completed."""
+        if not self.completed:
+            return None
+        return float(self.latency.get_value_at_percentile(percent)) / 1e6
