@@ -1,4 +1,4 @@
-"""The two load generators, each run as a process of its own against a running server."""
+"""The load generators, each run as a process of its own against a running server."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def perf_analyzer(
     seconds: float,
     cpu: int | None,
     options: Sequence[str] = OVER_GRPC,
+    program: Sequence[str] = (str(PERF_ANALYZER),),
 ) -> Measurement:
     """Load the server with perf_analyzer: three windows that together last as long as asked.
 
@@ -66,11 +67,13 @@ def perf_analyzer(
     ----------
     options
         More of perf_analyzer's own: which protocol, and how.
+    program
+        Another that takes the same options and writes the same table.
     """
     url = server.http if "http" in options else server.target
     with tempfile.TemporaryDirectory(prefix="yais-bench-") as folder:
         table = Path(folder) / "table.csv"
-        command = [str(PERF_ANALYZER), "-m", model, "-u", url, *options]
+        command = [*program, "-m", model, "-u", url, *options]
         command += ["--concurrency-range", str(concurrency), "--measurement-mode", "time_windows"]
         # It wants three windows in a row within the given percentage of each other. Rounds are what levels
         # out a noisy machine here, so three windows are taken as they are.
@@ -81,7 +84,7 @@ def perf_analyzer(
         requests = _inferences(server.target, model) - requests
         used, own = cpu_seconds(server.pid) - used, _children() - own
         if not table.exists() or not requests:
-            raise BenchmarkError("perf_analyzer measured nothing")
+            raise BenchmarkError(f"{Path(program[0]).name} measured nothing")
         with table.open(newline="", encoding="utf-8") as lines:
             row = next(csv.DictReader(lines))
     # It does not tell which requests fell into its windows, so CPU time and the server's own count are both

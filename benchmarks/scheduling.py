@@ -27,8 +27,11 @@ from benchmarks.scheduling_cases import (
     against_static,
 )
 from benchmarks.scheduling_cost import Cost, costs, costs_of_models
-from benchmarks.scheduling_pictures import Line, chart
 from benchmarks.scheduling_real import REAL, run_real
+from yais.load.chart import picture
+from yais.load.chart_style import Colour
+from yais.load.plot import Axis, Line
+from yais.load.scales import LinearScale
 
 PICTURES = Path(__file__).parent / "pictures"
 PARTS = ("cost", "batches", "slo", "real")
@@ -88,36 +91,34 @@ def batch_tables(requests: int, pictures: Path) -> dict[str, Any]:
     best = [row for row in rows if row.scheduler != "dynamic"]
     first = {load: next(row for row in best if row.load == load) for load in STATIC_LOADS}
     dynamic = [row for row in rows if row.scheduler == "dynamic"]
-    marks = (0, 20, 40, 60, 80, 100)
+    load = Axis("load, % of capacity", LinearScale.upto(100))
     _save(
         pictures / "scheduling-batches.svg",
-        chart(
+        picture(
             "Size of batches: T(b) = 2 ms + b/2 ms, one instance",
-            "load, % of capacity",
-            "mean size",
+            load,
+            Axis("mean size", LinearScale.upto(20)),
             [
-                Line("dynamic", [(100 * row.load, row.sizes[0]) for row in dynamic], 1),
-                Line("best fixed size", [(100 * at, row.sizes[0]) for at, row in first.items()], 2),
+                Line("dynamic", [(100 * row.load, row.sizes[0]) for row in dynamic], "orange"),
+                Line("best fixed size", [(100 * at, row.sizes[0]) for at, row in first.items()], "green"),
             ],
-            top=20,
-            xs=marks,
         ),
     )
     _save(
         pictures / "scheduling-latency.svg",
-        chart(
+        picture(
             "Latency without an objective",
-            "load, % of capacity",
-            "p90, ms",
+            load,
+            Axis("p90, ms", LinearScale.upto(100)),
             [
-                Line("dynamic", [(100 * row.load, row.p90) for row in dynamic], 1),
-                Line("best fixed size", [(100 * at, row.p90) for at, row in first.items()], 2),
+                Line("dynamic", [(100 * row.load, row.p90) for row in dynamic], "orange"),
+                Line("best fixed size", [(100 * at, row.p90) for at, row in first.items()], "green"),
                 Line(
-                    "always 16", [(100 * row.load, row.p90) for row in best if row.scheduler == "fixed 16"], 0
+                    "always 16",
+                    [(100 * row.load, row.p90) for row in best if row.scheduler == "fixed 16"],
+                    "blue",
                 ),
             ],
-            top=100,
-            xs=marks,
         ),
     )
     return {"rows": [row.as_dict() for row in rows]}
@@ -142,28 +143,24 @@ def slo_tables(requests: int, pictures: Path) -> dict[str, Any]:
         f"dynamic batcher; wanted at most 20, and not so with the dynamic batcher. Throughput {ratio:.1%} of "
         f"it, wanted at least 95 %. Reached: {_yes(good)}."
     )
+    marks = [round(100 * load) for load in LOADS]
+    share = Axis("share of all requests", LinearScale(0, 1, percent=True))
     _save(
         pictures / "scheduling-slo.svg",
-        chart(
+        picture(
             "Of all requests, answered within 20 ms = 2 T(16)",
-            "load, % of capacity",
-            "share of all requests",
+            Axis("load, % of capacity", LinearScale(40, marks[-1], [40, *marks])),
+            share,
             _kept(kept["exact"], kept["noisy"], lambda row: 100 * row.load),
-            top=1.0,
-            xs=(40, *(round(100 * load) for load in LOADS)),
-            percent=True,
         ),
     )
     _save(
         pictures / "scheduling-objectives.svg",
-        chart(
+        picture(
             "Of all requests, answered within the objective, at 95 % of capacity",
-            "objective, times T(16)",
-            "share of all requests",
+            Axis("objective, times T(16)", LinearScale(1, 4)),
+            share,
             _kept(kept["objectives, exact"], kept["objectives, noisy"], lambda row: row.objective),
-            top=1.0,
-            xs=(1, 1.5, 2, 2.5, 3, 3.5, 4),
-            percent=True,
         ),
     )
     return {name: [row.as_dict() for row in rows] for name, rows in kept.items()}
@@ -171,6 +168,7 @@ def slo_tables(requests: int, pictures: Path) -> dict[str, Any]:
 
 def _kept(exact: Sequence[Row], noisy: Sequence[Row], x: Callable[[Row], float]) -> list[Line]:
     """Return how many requests of all are answered in time."""
+    colours: dict[str, Colour] = {"SLO": "blue", "dynamic": "orange"}
     return [
         Line(
             f"{name}{suffix}",
@@ -179,7 +177,7 @@ def _kept(exact: Sequence[Row], noisy: Sequence[Row], x: Callable[[Row], float])
             dashed,
         )
         for rows, suffix, dashed in ((exact, "", False), (noisy, ", noisy", True))
-        for colour, name in enumerate(("SLO", "dynamic"))
+        for name, colour in colours.items()
     ]
 
 

@@ -6,7 +6,6 @@ Tables go to stdout as markdown, progress to stderr. See benchmarks/README.md fo
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import signal
 import sys
@@ -20,16 +19,20 @@ from benchmarks import generators
 from benchmarks.compare import say, terminate, write_json
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Case, Results, figures, machine, medians, reached
-from benchmarks.scheduling_pictures import Line, chart
 from benchmarks.servers import YAIS
 from benchmarks.serving_parts import GOALS, PARTS, Part
 from benchmarks.serving_servers import serving
 from benchmarks.workloads import WORKLOADS
+from yais.load.chart import picture
+from yais.load.plot import Axis, Line
+from yais.load.scales import LinearScale
 
 if TYPE_CHECKING:
     from benchmarks.servers import Running
+    from yais.load.chart_style import Colour
 
 WARM_UP = 0.5
+COLOURS: tuple[Colour, ...] = ("blue", "orange", "green")
 
 
 @dataclass(frozen=True)
@@ -97,24 +100,29 @@ def run(plan: Plan) -> Results:
     return {case: results[case] for case in cases if case in results}
 
 
-def picture(results: Results) -> str:
+def throughput_picture(results: Results) -> str:
     """Return a chart of requests/s on `simple`, over the requests in flight."""
     part = PARTS["simple"]
+    rates = {
+        name: [
+            (float(case.concurrency), medians(rounds).rate)
+            for case, rounds in results.items()
+            if (case.workload, case.server) == (part.name, name)
+        ]
+        for name in part.servers
+    }
     lines = [
-        Line(
-            name,
-            [
-                (float(case.concurrency), medians(rounds).rate / 1000)
-                for case, rounds in results.items()
-                if (case.workload, case.server) == (part.name, name)
-            ],
-            colour,
-        )
-        for colour, name in enumerate(part.servers)
+        Line(name, points, colour) for (name, points), colour in zip(rates.items(), COLOURS, strict=False)
     ]
-    top = 5.0 * math.ceil(max((y for line in lines for _, y in line.points), default=1.0) / 5)
-    levels = [float(each) for each in part.concurrency]
-    return chart("ModelInfer on simple", "requests in flight", "1000 requests/s", lines, top=top, xs=levels)
+    levels = part.concurrency
+    return picture(
+        "ModelInfer on simple",
+        Axis("requests in flight", LinearScale(levels[0], levels[-1], levels)),
+        Axis(
+            "requests/s", LinearScale.upto(max((y for each in rates.values() for _, y in each), default=1.0))
+        ),
+        lines,
+    )
 
 
 def parse() -> Plan:
@@ -167,7 +175,7 @@ def main() -> int:
     print(f"{machine()}\n\n    {command}\n\n{figures(results)}\n\n{reached(results, GOALS)}")
     write_json(plan.json, command, "perf_analyzer; own for MLServer", results)
     if plan.picture:
-        plan.picture.write_text(picture(results), encoding="utf-8")
+        plan.picture.write_text(throughput_picture(results), encoding="utf-8")
     return 0
 
 

@@ -16,10 +16,7 @@ from serving_models import SOON
 from yais_command import YAIS, run_yais
 
 from yais.core.cgroup import concurrency
-from yais.errors import Internal, InvalidArgument
-from yais.infer_runner import InferFuture
 from yais.tools.bench_model import load_bench_model
-from yais.tools.closed_loop import ClosedLoop
 
 SHORT = ("--seconds=0.1", "--warmup=0.02")
 
@@ -236,18 +233,18 @@ def test_nothing_ends_in_time(tmp_path):
         ),
         ("sequences", (), "{}: model 'sequences' has sequences: requests depend on those before them. Serve"),
         ("ensemble", (), "{}: model 'ensemble' is an ensemble: its steps are other models. Serve it, and"),
-        ("reshaped", ("--shape=X:6",), "got --shape [6] for 'X', expected [2, 3] (-1: any size)"),
+        ("reshaped", ("--shape=X:6",), "{}: got shape [6] for 'X', expected [2, 3] (-1: any size)"),
         (
             "pairs",
             ("--intra-op-threads=2",),
             "{}: got 2 intra-op threads for model 'pairs', which is no ONNX",
         ),
-        ("joined", ("--batch=9",), "got --batch 9, but model 'joined' takes batches of at most 8"),
-        ("fixed", ("--batch=2",), "got --batch 2, but model 'fixed' takes no batches"),
-        ("fixed.onnx", ("--batch=2",), "got --batch 2, but model 'fixed' takes no batches"),
-        ("fixed", ("--shape=Y:2,3",), "got --shape for 'Y', expected one of X"),
-        ("fixed", ("--shape=X:2,4",), "got --shape [2, 4] for 'X', expected [2, 3] (-1: any size)"),
-        ("scores", ("--shape=X:1,5",), "got --shape [1, 5] for 'X', expected [-1, 4] (-1: any size)"),
+        ("joined", ("--batch=9",), "{}: got a batch of 9, but model 'joined' takes batches of at most 8"),
+        ("fixed", ("--batch=2",), "{}: got a batch of 2, but model 'fixed' takes no batches"),
+        ("fixed.onnx", ("--batch=2",), "{}: got a batch of 2, but model 'fixed' takes no batches"),
+        ("fixed", ("--shape=Y:2,3",), "{}: got a shape for 'Y', expected one of X"),
+        ("fixed", ("--shape=X:2,4",), "{}: got shape [2, 4] for 'X', expected [2, 3] (-1: any size)"),
+        ("scores", ("--shape=X:1,5",), "{}: got shape [1, 5] for 'X', expected [-1, 4] (-1: any size)"),
     ],
 )
 def test_what_cannot_be_run(models, model, arguments, text):
@@ -325,51 +322,3 @@ def test_an_interrupt_ends_the_measurement():
     assert process.returncode == 0
     found = json.loads(out)
     assert found["seconds"] < 600
-
-
-class Answers:
-    """Requests that are answered by hand."""
-
-    def __init__(self):
-        self.sent = []
-
-    def __call__(self):
-        self.sent.append(InferFuture())
-        return self.sent[-1]
-
-
-def test_a_closed_loop_keeps_requests_in_flight():
-    answers = Answers()
-    loop = ClosedLoop(answers, 3)
-    loop.start()
-    assert len(answers.sent) == 3 and loop.wait(0)
-    answers.sent[1].set_result({})
-    assert len(answers.sent) == 4
-    answers.sent[0].set_result({})
-    assert len(loop.take()) == 2 and len(loop.take()) == 0
-    assert not loop.stop(0)
-    for future in answers.sent[2:]:
-        future.set_result({})
-    assert loop.stop(0) and loop.error is None
-    assert len(answers.sent) == 5 and len(loop.take()) == 3
-
-
-def test_a_failure_ends_a_closed_loop():
-    answers = Answers()
-    loop = ClosedLoop(answers, 2)
-    loop.start()
-    answers.sent[0].set_exception(Internal("lost"))
-    assert not loop.wait(SOON) and not loop.stop(0)
-    answers.sent[1].set_exception(Internal("lost, too"))
-    assert loop.stop(0) and len(answers.sent) == 2
-    assert str(loop.error) == "lost" and len(loop.take()) == 0
-
-
-def test_a_closed_loop_that_cannot_send():
-    def send():
-        raise InvalidArgument("no such input")
-
-    loop = ClosedLoop(send, 2)
-    loop.start()
-    assert not loop.wait(SOON) and loop.stop(SOON)
-    assert str(loop.error) == "no such input"

@@ -40,7 +40,7 @@ def measured(server, model, *arguments):
     if succeeded:
         assert list(latency) == ["p50", "p90", "p99", "max"]
         assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
-        assert latency["max"] <= found["seconds"] * 1000
+        assert latency["max"] <= found["seconds"] * 1000 * 1.001  # as exact as a histogram is
     else:
         assert latency is None
     assert found["failed"] == sum(error["count"] for error in found["errors"].values())
@@ -59,7 +59,7 @@ def test_json(server, model, batch):
     found = measured(server, model, "--count", "20", f"--batch={batch}")
     assert found["address"] == f"127.0.0.1:{server.port}"
     assert (found["model"], found["batch"], found["requests"], found["failed"]) == (model, batch, 20, 0)
-    assert found["errors"] == {}
+    assert (found["errors"], found["in_flight"]) == ({}, 1)
     assert inferences(server, model) == before + 20 * batch
 
 
@@ -115,18 +115,18 @@ def test_timeouts(server):
 @pytest.mark.parametrize(
     ("model", "arguments", "text"),
     [
-        ("none", (), "127.0.0.1:{}: Request for unknown model: 'none' is not found"),
-        ("simple", ("--batch=65",), "got --batch 65, but model 'simple' takes batches of at most 64"),
-        ("fixed", ("--batch=2",), "got --batch 2, but model 'fixed' takes no batches"),
-        ("simple", ("--shape=X:16",), "got --shape for 'X', expected one of INPUT0, INPUT1"),
-        ("simple", ("--shape=INPUT0:17",), "got --shape [17] for 'INPUT0', expected [16] (-1: any size)"),
-        ("scores", ("--shape=X:3",), "got --shape [3] for 'X', expected [-1, -1] (-1: any size)"),
+        ("none", (), "Request for unknown model: 'none' is not found"),
+        ("simple", ("--batch=65",), "got a batch of 65, but model 'simple' takes batches of at most 64"),
+        ("fixed", ("--batch=2",), "got a batch of 2, but model 'fixed' takes no batches"),
+        ("simple", ("--shape=X:16",), "got a shape for 'X', expected one of INPUT0, INPUT1"),
+        ("simple", ("--shape=INPUT0:17",), "got shape [17] for 'INPUT0', expected [16] (-1: any size)"),
+        ("scores", ("--shape=X:3",), "got shape [3] for 'X', expected [-1, -1] (-1: any size)"),
     ],
 )
 def test_what_the_model_does_not_take(server, model, arguments, text):
     done = client_sync(server, model, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: {text.format(server.port)}\n"
+    assert done.stderr == f"Error: 127.0.0.1:{server.port}: {text}\n"
 
 
 @pytest.mark.parametrize(

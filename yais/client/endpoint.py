@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from yais.client.connection import Connection
 from yais.client.transport import Transport
+from yais.errors import InvalidArgument
 
 __all__ = ["Endpoint", "connect"]
 
@@ -31,10 +32,10 @@ class Endpoint(Protocol):
         """
 
     def transport(self) -> Transport:
-        """Return what carries single requests."""
+        """Return what carries single requests, on connections of its own."""
 
     def stream_transport(self, streams: int = 1) -> Transport:
-        """Return what carries requests on streams, taken in turn.
+        """Return what carries requests on streams, taken in turn, on a connection of its own.
 
         Raises
         ------
@@ -61,7 +62,14 @@ def connect(connection: Connection, protocol: str = "grpc") -> Endpoint:
     ----------
     protocol
         "grpc" or "http".
+
+    Raises
+    ------
+    InvalidArgument
+        The protocol is neither, the address is none of it, or a header or a certificate cannot be used.
     """
+    if protocol not in {"grpc", "http"}:
+        raise InvalidArgument(f"got protocol {protocol!r}, expected 'grpc' or 'http'")
     if protocol == "grpc":
         from yais.client.grpc_endpoint import GrpcEndpoint
 

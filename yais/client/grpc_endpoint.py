@@ -9,10 +9,13 @@ import grpc
 from google.protobuf.message import Message
 
 from yais.client.connection import Connection
+from yais.client.stream_transport import StreamTransport
 from yais.client.transport import Transport
 from yais.client.unary_transport import UnaryTransport
+from yais.errors import Internal, InvalidArgument
 from yais.protocol import kserve_pb2 as pb
 from yais.rpc.client import Channels, ClientUnary
+from yais.rpc.completion_queue import checked_metadata
 
 __all__ = ["GrpcEndpoint"]
 
@@ -20,18 +23,20 @@ _SERVICE = "/inference.GRPCInferenceService/"
 
 
 class GrpcEndpoint:
-    """See `yais.client.endpoint.Endpoint`."""
+    """See `yais.client.endpoint.Endpoint`.
+
+    Raises
+    ------
+    InvalidArgument
+        A header cannot be sent.
+    """
 
     protocol = "grpc"
 
     def __init__(self, connection: Connection) -> None:
+        _check_headers(connection)
         self.connection = connection
-        options: list[tuple[str, Any]] = [("grpc.max_send_message_length", -1)]
-        if connection.server_name is not None:
-            options.append(("grpc.ssl_target_name_override", connection.server_name))
-        self._channels = Channels(
-            connection.address, tls=_credentials(connection), max_message_bytes=-1, options=options
-        )
+        self._channels = self._connect()
         self._transports: list[Transport] = []
 
     def __repr__(self) -> str:
@@ -54,15 +59,19 @@ class GrpcEndpoint:
         return self.method_transport(f"{_SERVICE}ModelInfer")
 
     def method_transport(self, method: str) -> UnaryTransport:
-        """Return what carries calls of any unary method; for those of others than ModelInfer, `encode` and
-        `answers` mean nothing."""
-        transport = UnaryTransport(self._channels, method, self.connection)
+        """Return what carries calls of any unary method.
+
+        For those of others than ModelInfer, `encode` and `answers` mean nothing.
+        """
+        transport = UnaryTransport(self._connect(), method, self.connection)
         self._transports.append(transport)
         return transport
 
     def stream_transport(self, streams: int = 1) -> Transport:
         """Return what carries requests on ModelStreamInfer."""
-        raise NotImplementedError
+        transport = StreamTransport(self._connect(), f"{_SERVICE}ModelStreamInfer", self.connection, streams)
+        self._transports.append(transport)
+        return transport
 
     def close(self) -> None:
         """Disconnect."""
@@ -79,6 +88,24 @@ class GrpcEndpoint:
     ) -> None:
         """Close."""
         self.close()
+
+    def _connect(self) -> Channels:
+        # A connection of its own for each transport: closing one leaves the others, and calls do not wait
+        # for the load.
+        connection = self.connection
+        options: list[tuple[str, Any]] = [("grpc.max_send_message_length", -1)]
+        if connection.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", connection.server_name))
+        return Channels(
+            connection.address, tls=_credentials(connection), max_message_bytes=-1, options=options
+        )
+
+
+def _check_headers(connection: Connection) -> None:
+    try:
+        checked_metadata(connection.headers)
+    except Internal as error:
+        raise InvalidArgument(f"headers: {error}") from None
 
 
 def _credentials(connection: Connection) -> grpc.ChannelCredentials | None:

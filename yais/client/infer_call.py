@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
@@ -14,7 +13,6 @@ from yais.core.tensor import TensorSpec
 __all__ = ["InferAnswer", "InferCall", "InputTensor", "SharedTensor", "WantedOutput"]
 
 Value = str | int | float | bool
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class InferCall:
     outputs: Sequence[WantedOutput] = ()
     version: str = ""
     id: str = ""
-    parameters: Mapping[str, Value] = field(default=_NOTHING)
+    parameters: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +77,5 @@ class InferAnswer:
     version: str
     id: str
     outputs: Mapping[str, npt.NDArray[Any]]
-    parameters: Mapping[str, Value] = field(default=_NOTHING)
+    parameters: Mapping[str, Value] = field(default_factory=dict)
     final: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from yais.client.infer_call import InferAnswer, InferCall, InputTensor, SharedTensor, Value, WantedOutput
@@ -12,6 +13,8 @@ from yais.protocol import kserve_pb2 as pb
 from yais.protocol.tensor_codec import decode
 
 __all__ = ["answer_of", "request_of"]
+
+_REGION = "shared_memory_region"
 
 
 def request_of(call: InferCall) -> pb.ModelInferRequest:
@@ -36,18 +39,29 @@ def answer_of(message: pb.ModelInferResponse) -> InferAnswer:
     """
     parameters = {key: _value(value) for key, value in message.parameters.items()}
     final = bool(parameters.pop("triton_final_response", True))
-    inline = [output for output in message.outputs if "shared_memory_region" not in output.parameters]
-    contents = [data for data in message.raw_output_contents if data or len(inline) == len(message.outputs)]
-    if len(contents) != len(inline):
-        raise InvalidArgument(
-            f"got {len(contents)} raw contents in the answer of model '{message.model_name}', "
-            f"expected one for each of {len(inline)} outputs"
-        )
     outputs = {}
-    for output, data in zip(inline, contents, strict=True):
+    for output, data in _contents(message):
         datatype = DataType(output.datatype)
         outputs[output.name] = presented(decode(datatype, tuple(output.shape), data), datatype)
     return InferAnswer(message.model_name, message.model_version, message.id, outputs, parameters, final)
+
+
+def _contents(message: pb.ModelInferResponse) -> Iterator[tuple[Any, bytes]]:
+    """Yield the outputs that are not in shared memory, each with its contents."""
+    inline = [_REGION not in output.parameters for output in message.outputs]
+    contents = message.raw_output_contents
+    # Triton says nothing of those in shared memory, or that they are empty.
+    if len(contents) == len(inline):
+        outputs = zip(message.outputs, contents, strict=True)
+        yield from (pair for pair, here in zip(outputs, inline, strict=True) if here)
+    elif len(contents) == sum(inline):
+        here = (output for output, here in zip(message.outputs, inline, strict=True) if here)
+        yield from zip(here, contents, strict=True)
+    else:
+        raise InvalidArgument(
+            f"got {len(contents)} raw contents in the answer of model '{message.model_name}', "
+            f"expected one for each of {sum(inline)} outputs"
+        )
 
 
 def _add_input(message: pb.ModelInferRequest, tensor: InputTensor) -> None:
@@ -68,7 +82,7 @@ def _add_output(message: pb.ModelInferRequest, output: WantedOutput) -> None:
 
 
 def _place(parameters: Any, shared: SharedTensor) -> None:
-    parameters["shared_memory_region"].string_param = shared.region
+    parameters[_REGION].string_param = shared.region
     parameters["shared_memory_byte_size"].int64_param = shared.byte_size
     if shared.offset:
         parameters["shared_memory_offset"].int64_param = shared.offset

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from yais.client.infer_call import InferAnswer, InferCall
 from yais.errors import Code
 
-__all__ = ["Done", "Transport"]
+__all__ = ["Done", "Transport", "tell"]
+
+_log = logging.getLogger("yais.client")
 
 Done = Callable[[Code, str, Any], None]
 """Told once of each request: its status, the message of one that failed, and what `Transport.answers` reads
@@ -41,3 +44,11 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """End what is in flight with CANCELLED, wait for the last `done`, and disconnect."""
+
+
+def tell(done: Callable[[Code, str, Any], None], code: Code, text: str, reply: Any) -> None:
+    """Call `done`; what it raises is logged: it must not keep others from being told."""
+    try:
+        done(code, text, reply)
+    except Exception:
+        _log.exception("unexpected error in the callback of a request")

@@ -11,6 +11,7 @@ from yais.client.infer_message import answer_of, request_of
 from yais.client.transport import Done
 from yais.protocol import kserve_pb2 as pb
 from yais.rpc.client import Channels
+from yais.rpc.client.method import ClientMethod
 from yais.rpc.completion_queue import MetadataItem
 from yais.rpc.core_channel import CoreCall, CoreStatus
 
@@ -18,11 +19,23 @@ __all__ = ["UnaryTransport"]
 
 
 class UnaryTransport:
-    """Carries calls of one unary method; requests and replies are bytes. See `Transport`."""
+    """Carries calls of one unary method; requests and replies are bytes. See `Transport`.
+
+    Parameters
+    ----------
+    channels
+        One connection; closed with this.
+
+    Raises
+    ------
+    InvalidArgument
+        The method is none.
+    """
 
     def __init__(self, channels: Channels, method: str, connection: Connection) -> None:
+        self._channels = channels
         self._channel = channels.take()
-        self._method = method.encode()
+        self._method = ClientMethod(method, None, None, None, (False, False)).core_path
         self._metadata = tuple(connection.headers)
         self._timeout = connection.timeout
 
@@ -53,4 +66,5 @@ class UnaryTransport:
         return (answer_of(pb.ModelInferResponse.FromString(reply)),)
 
     def close(self) -> None:
-        """Do nothing: the channels are their endpoint's, and closing them ends the calls."""
+        """See `Transport`."""
+        self._channels.close()

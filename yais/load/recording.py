@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hdrh.histogram import HdrHistogram
 
 from yais.errors import Code
+from yais.load.histogram import latency_histogram, mean_of, values_at
 
 __all__ = ["Recording", "Slice"]
 
@@ -44,14 +45,14 @@ class Slice:
 
 @dataclass(slots=True)
 class Recording:
-    """A run, finished or so far.
+    """A run, finished or so far, or a window of one, which begins where it was opened and has no slices.
 
     Attributes
     ----------
     seconds
         From the start to the last moment at which a request was due or, when less is sent, was sent.
     drained
-        From the start to the last answer, seconds.
+        From the start to the last answer, and no less than `seconds`.
     scheduled, sent, completed
         Requests that were due, that went out, that were answered with OK.
     late
@@ -75,8 +76,8 @@ class Recording:
         Whether somebody ended it early.
     """
 
-    latency: HdrHistogram
-    service: HdrHistogram
+    latency: HdrHistogram = field(default_factory=latency_histogram)
+    service: HdrHistogram = field(default_factory=latency_histogram)
     seconds: float = 0.0
     drained: float = 0.0
     scheduled: int = 0
@@ -87,7 +88,7 @@ class Recording:
     unsent: int = 0
     sending: int = 0
     failed: Counter[Code] = field(default_factory=Counter)
-    texts: Mapping[Code, str] = field(default_factory=dict)
+    texts: dict[Code, str] = field(default_factory=dict)
     slices: Sequence[Slice] = ()
     interrupted: bool = False
 
@@ -106,8 +107,36 @@ class Recording:
         """Requests answered with OK per second, until the last answer."""
         return self.completed / self.drained if self.drained else 0.0
 
+    @property
+    def outstanding(self) -> int:
+        """Requests in flight; means something for whole runs, not for windows."""
+        return self.sent - self.completed - self.failed.total()
+
     def percentile(self, percent: float) -> float | None:
         """Return a percentile of the latencies in milliseconds; None where nothing was completed."""
+        return self.percentiles(percent)[0]
+
+    def percentiles(self, *percents: float) -> list[float | None]:
+        """Return several, for little more than one costs."""
         if not self.completed:
-            return None
-        return float(self.latency.get_value_at_percentile(percent)) / 1e6
+            return [None] * len(percents)
+        return [value / 1e6 for value in values_at(self.latency, percents)]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean latency in milliseconds; None where nothing was completed."""
+        return mean_of(self.latency) / 1e6 if self.completed else None
+
+    def add(self, other: Recording) -> None:
+        """Add a window that came later. Times are added up too; `slices` stays as it is."""
+        for own, added in ((self.latency, other.latency), (self.service, other.service)):
+            if added.total_count:  # of an empty one the library takes 0 for the least value
+                own.add(added)
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.failed.update(other.failed)
+        self.texts = {**other.texts, **self.texts}
+        self.interrupted |= other.interrupted
+
+
+_SUMS = ("seconds", "drained", "scheduled", "sent", "completed", "late", "held_back", "unsent", "sending")

@@ -1,7 +1,7 @@
 """When each request is due: nanoseconds from the start, ascending, without end.
 
-Constant, linear and cyclic are the functions of the original's siege: rate, rate + α/60·t and
-rate + α·sin(2πβt/60), t in seconds. Those that change never fall below 2 requests/s, as there.
+Constant, linear and cyclic are the functions of the original's siege: rate, rate + alpha/60·t and
+rate + alpha·sin(2π·beta·t/60), t in seconds. Those that change never fall below 2 requests/s, as there.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from yais.core.clock import NANOSECONDS
+from yais.errors import InvalidArgument
 
 __all__ = ["Constant", "Cyclic", "Linear", "Poisson", "Schedule"]
+
+_FLOOR = 2.0  # requests/s
 
 
 class Schedule(Protocol):
@@ -27,10 +30,19 @@ class Schedule(Protocol):
 
 
 class Constant:
-    """The k-th request at k / rate."""
+    """The k-th request at k / rate.
+
+    Raises
+    ------
+    InvalidArgument
+        The rate is not a positive number.
+    """
 
     def __init__(self, rate: float) -> None:
-        self._rate = rate
+        self._rate = _checked(rate)
+
+    def __repr__(self) -> str:
+        return f"<Constant {self._rate:g}/s>"
 
     def __iter__(self) -> Iterator[int]:
         number = 0
@@ -41,3 +53,107 @@ class Constant:
     def rate(self, seconds: float) -> float:  # noqa: ARG002
         """Return the rate."""
         return self._rate
+
+
+class Linear:
+    """A rate that grows by `alpha` requests/s each minute, or falls by it.
+
+    Raises
+    ------
+    InvalidArgument
+        The rate is not a positive number, or alpha is none.
+    """
+
+    def __init__(self, rate: float, alpha: float) -> None:
+        self._rate = _checked(rate)
+        self._alpha = _finite("alpha", alpha)
+
+    def __repr__(self) -> str:
+        return f"<Linear {self._rate:g}/s {self._alpha:+g}/s each minute>"
+
+    def __iter__(self) -> Iterator[int]:
+        return _paced(self)
+
+    def rate(self, seconds: float) -> float:
+        """Return the rate at a moment."""
+        return max(_FLOOR, self._rate + self._alpha / 60 * seconds)
+
+
+class Cyclic:
+    """A rate that swings by `alpha` requests/s around another, `beta` times a minute.
+
+    Raises
+    ------
+    InvalidArgument
+        The rate is not a positive number, or alpha or beta is none.
+    """
+
+    def __init__(self, rate: float, alpha: float, beta: float) -> None:
+        self._rate = _checked(rate)
+        self._alpha = _finite("alpha", alpha)
+        self._beta = _finite("beta", beta)
+
+    def __repr__(self) -> str:
+        return f"<Cyclic {self._rate:g}/s, by {self._alpha:g}/s, {self._beta:g} times a minute>"
+
+    def __iter__(self) -> Iterator[int]:
+        return _paced(self)
+
+    def rate(self, seconds: float) -> float:
+        """Return the rate at a moment."""
+        return max(_FLOOR, self._rate + self._alpha * math.sin(2 * math.pi * self._beta * seconds / 60))
+
+
+class Poisson:
+    """Arrivals that know nothing of one another: gaps of exponential distribution.
+
+    Parameters
+    ----------
+    rate
+        Requests/s in the mean.
+    seed
+        The same gives the same moments; by default it is drawn.
+
+    Raises
+    ------
+    InvalidArgument
+        The rate is not a positive number.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None) -> None:
+        self._rate = _checked(rate)
+        self._seed = random.getrandbits(64) if seed is None else seed
+
+    def __repr__(self) -> str:
+        return f"<Poisson {self._rate:g}/s, seed {self._seed}>"
+
+    def __iter__(self) -> Iterator[int]:
+        gap, mean = random.Random(self._seed).expovariate, self._rate / NANOSECONDS
+        moment = 0.0
+        while True:
+            moment += gap(mean)
+            yield int(moment)
+
+    def rate(self, seconds: float) -> float:  # noqa: ARG002
+        """Return the mean rate."""
+        return self._rate
+
+
+def _paced(schedule: Schedule) -> Iterator[int]:
+    """Follow a rate that changes: from each request to the next as long as the rate there says."""
+    moment = 0.0
+    while True:
+        yield int(moment * NANOSECONDS)
+        moment += 1 / schedule.rate(moment)
+
+
+def _checked(rate: float) -> float:
+    if not 0 < rate < math.inf:
+        raise InvalidArgument(f"rate: got {rate}, expected a positive number of requests/s")
+    return rate
+
+
+def _finite(name: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise InvalidArgument(f"{name}: got {value}, expected a finite number")
+    return value

@@ -6,25 +6,29 @@ import contextlib
 import json
 import math
 import time
-from array import array
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from yais.core.clock import NANOSECONDS
-from yais.errors import DeadlineExceeded, YaisError
+from yais.core.tensor import TensorSpec
+from yais.errors import DeadlineExceeded, YaisError, error_of
+from yais.infer_runner import AbstractInferRunner
 from yais.inference.manager import InferenceManager
 from yais.inference.plan import CapacityPlan
 from yais.inference.servable import Servable
+from yais.load.closed_load import ClosedLoad
+from yais.load.input_sizes import Shapes
+from yais.load.made_up import made_up
+from yais.load.recording import Recording
 from yais.tools.bench_model import load_bench_model
-from yais.tools.closed_loop import ClosedLoop
-from yais.tools.latencies import latency_text, percentiles
+from yais.tools.latency_summary import latency_summary
 from yais.tools.progress import progress
-from yais.tools.random_inputs import parsed_shapes, random_inputs, shape_option
+from yais.tools.runner_sender import RunnerSender
+from yais.tools.shape_option import parsed_shapes, shape_option
 
 __all__ = ["bench"]
 
@@ -98,13 +102,22 @@ def bench(
             if not as_json:
                 click.echo(str(plan))
             runner = manager.infer_runner(loaded.name)
-            inputs = random_inputs(runner, batch, loaded.shapes)
-            loop = ClosedLoop(partial(runner.infer, inputs), plan.lanes)
-            window = _measured(loop, manager.find(loaded.name), warmup, seconds)
+            inputs = _inputs(runner, batch, loaded.shapes)
+            load = ClosedLoad(RunnerSender(runner.infer), [inputs], plan.lanes, until_failure=True)
+            window = _measured(load, manager.find(loaded.name), warmup, seconds)
     except (YaisError, OSError, MemoryError) as error:
         raise click.ClickException(f"{model}: {error}") from None
     report = _report(window, plan, batch)
     click.echo(json.dumps({"model": str(model), "batch": batch, **report}) if as_json else _text(report))
+
+
+def _inputs(runner: AbstractInferRunner[Any], batch: int, shapes: Shapes) -> dict[str, Any]:
+    leading = (batch,) if runner.max_batch_size() else ()
+    specs = [
+        TensorSpec(spec.name, spec.datatype, spec.shape[len(leading) :])
+        for spec in runner.input_bindings().values()
+    ]
+    return made_up(specs, leading, shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,45 +146,45 @@ class _Moment:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What was measured: everything between two moments, and the latencies (s) of the batches that ended."""
+    """What was measured between two moments."""
 
     before: _Moment
     after: _Moment
-    latencies: array[float]
+    recording: Recording
 
 
-def _measured(loop: ClosedLoop, model: Servable, warmup: float, seconds: float) -> _Window:
+def _measured(load: ClosedLoad, model: Servable, warmup: float, seconds: float) -> _Window:
     window = None
-    loop.start()
+    load.start()
     try:
-        if loop.wait(warmup):
+        if not load.wait(warmup):
             before = _Moment.now(model)
-            loop.take()
+            load.take()
             with contextlib.suppress(KeyboardInterrupt):
-                _watch(loop, seconds)
-            window = _Window(before, _Moment.now(model), loop.take())
+                _watch(load, seconds)
+            window = _Window(before, _Moment.now(model), load.take())
     finally:
-        ended = loop.stop(_END)
-    if loop.error is not None:
-        raise loop.error
-    if window is None or not ended:
+        whole = load.stop(_END)
+    if whole.texts:
+        raise error_of(*next(iter(whole.texts.items())))
+    if window is None or whole.outstanding:
         raise DeadlineExceeded(f"the last requests did not end within {_END} s")
     return window
 
 
-def _watch(loop: ClosedLoop, seconds: float) -> None:
+def _watch(load: ClosedLoad, seconds: float) -> None:
     """Let it run, and show how far it is."""
     steps = math.ceil(seconds / _STEP)
     end = time.monotonic() + seconds
     with progress(steps, numbers=False) as numbers:
         for number in numbers:
             left = end - time.monotonic()
-            if left <= 0 or not loop.wait(left / (steps - number)):
+            if left <= 0 or load.wait(left / (steps - number)):
                 break
 
 
 def _report(window: _Window, plan: CapacityPlan, batch: int) -> dict[str, Any]:
-    before, after, batches = window.before, window.after, len(window.latencies)
+    before, after, batches = window.before, window.after, window.recording.completed
     seconds = after.time - before.time
 
     def mean(what: str) -> float | None:
@@ -185,7 +198,7 @@ def _report(window: _Window, plan: CapacityPlan, batch: int) -> dict[str, Any]:
         "batches_per_second": batches / seconds,
         "inferences_per_second": batches * batch / seconds,
         "ms_per_batch": mean("time"),
-        "latency_ms": percentiles(window.latencies),
+        "latency_ms": latency_summary(window.recording.latency, (50, 90, 99)),
         "mean_ms": {what: mean(what) for what in ("queue", "buffers", "token", "compute")},
         "cpu_seconds": after.cpu - before.cpu,
     }
@@ -199,6 +212,7 @@ def _text(report: Mapping[str, Any]) -> str:
     if report["batches"]:
         lines[1] += f", {report['ms_per_batch']:.4f} ms per batch"
         means = ", ".join(f"{what} {value:.3f}" for what, value in report["mean_ms"].items())
-        lines += [latency_text(report["latency_ms"]), f"of which, on average: {means}"]
+        latencies = ", ".join(f"{what} {value:.3f}" for what, value in report["latency_ms"].items())
+        lines += [f"latency in ms: {latencies}", f"of which, on average: {means}"]
     cores = report["cpu_seconds"] / report["seconds"]
     return "\n".join([*lines, f"CPU time: {report['cpu_seconds']:.3f} s, {cores:.2f} CPUs"])

@@ -16,12 +16,12 @@ from yais.errors import InvalidArgument, NotFound, Unimplemented
 from yais.inference.loading import load_engine, signature_of
 from yais.inference.manager import InferenceManager
 from yais.inference.profile import Profile
+from yais.load.input_sizes import Shapes, check_batch, item_shapes
 from yais.protocol.model_config_pb2 import ModelConfig
 from yais.repository.backends import backend_of
 from yais.repository.config import complete, engine_tensors, read_config
 from yais.repository.directory import ModelDirectory
 from yais.repository.platforms import is_ensemble
-from yais.tools.random_inputs import Shapes, check_batch, item_shapes
 
 __all__ = ["BenchModel", "load_bench_model"]
 
@@ -75,10 +75,8 @@ def load_bench_model(
     Raises
     ------
     YaisError
-        There is none, it cannot be loaded, or it is none that answers each request by itself, once. The
-        message says why.
-    ClickException
-        It does not take such requests.
+        There is none, it cannot be loaded, it is none that answers each request by itself, once, or it does
+        not take such requests. The message says why.
     """
     share = max(1, concurrency() // executions)
     if path.is_dir():

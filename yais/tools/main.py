@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 import click
 
 import yais
+from yais.tools.client_process import as_client_process
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 # Module, name and one line of help. Loaded when used, so that `yais --help` and the small tools need not
 # import what the server needs.
@@ -18,14 +20,26 @@ _COMMANDS = {
         "bench",
         "Run a model in this process, many requests at once, and measure.",
     ),
+    "client-async": (
+        "yais.tools.client_async",
+        "client_async",
+        "Send requests to a model, many at once, and measure.",
+    ),
     "client-sync": (
         "yais.tools.client_sync",
         "client_sync",
         "Send requests to a model, one at a time, and measure.",
     ),
+    "image-client": ("yais.tools.image_client", "image_client", "Classify images with a model."),
+    "infer": ("yais.tools.infer", "infer", "Send one request to a model and print what it answers."),
+    "models": ("yais.tools.models", "models", "List, describe, load and unload the models of a server."),
+    "perf": ("yais.tools.perf", "perf", "Measure throughput and latency of a model, as perf_analyzer does."),
     "serve": ("yais.tools.serve", "serve", "Serve the models of a repository over KServe v2 gRPC."),
+    "siege": ("yais.tools.siege", "siege", "Send requests to a model at a rate, and measure."),
     "topology": ("yais.tools.topology", "topology", "Draw the machine, and where lanes sit on it."),
 }
+
+_LOADS = frozenset({"client-async", "client-sync", "perf", "siege"})
 
 
 class _Commands(click.Group):
@@ -57,5 +71,12 @@ def main() -> None:
     """
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command that the arguments of this process name: what `yais` calls."""
+    if sys.argv[1:2] and sys.argv[1] in _LOADS:
+        as_client_process()
     main()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,149 @@
+"""Images as inputs of models that classify them. Needs Pillow: pip install 'yais[image]'.
+
+What is done to the pixels is what Triton's `image_client` does (kserve-v2.md, section 5).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yais.core.arrays import converted
+from yais.core.tensor import DataType, TensorSpec
+from yais.errors import FailedPrecondition, InvalidArgument
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["ImageInput", "Layout", "Scaling", "preprocess", "read_image"]
+
+Array = npt.NDArray[Any]
+
+# Mean red, green and blue of ImageNet, and the middle of grey, as image_client takes them away.
+_MEANS = {1: (128,), 3: (123, 117, 104)}
+
+
+class Scaling(enum.Enum):
+    """What becomes of pixels, which are whole numbers from 0 to 255."""
+
+    NONE = "NONE"
+    """They stay."""
+    INCEPTION = "INCEPTION"
+    """They go from -1 to 1."""
+    VGG = "VGG"
+    """The mean colour of ImageNet is taken away; of grey, 128."""
+
+
+class Layout(enum.Enum):
+    """Where an image's channels are, by the names of model configurations."""
+
+    NCHW = "FORMAT_NCHW"
+    NHWC = "FORMAT_NHWC"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """An input that takes images.
+
+    Attributes
+    ----------
+    spec
+        Of one image, without a batch dimension: [C, H, W] or [H, W, C], all fixed, with C 1 (grey) or 3
+        (red, green, blue).
+    layout
+        Which of the two.
+
+    Raises
+    ------
+    InvalidArgument
+        Images have no such shape.
+    """
+
+    spec: TensorSpec
+    layout: Layout
+
+    def __post_init__(self) -> None:
+        shape = self.spec.shape
+        if len(shape) != 3 or min(shape) < 1 or self.channels not in _MEANS:
+            letters = "1 or 3, H, W" if self.layout is Layout.NCHW else "H, W, 1 or 3"
+            raise InvalidArgument(
+                f"got shape {list(shape)} for input '{self.spec.name}', expected an image's: [{letters}]"
+            )
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colours."""
+        return self.spec.shape[0 if self.layout is Layout.NCHW else 2]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        start = 1 if self.layout is Layout.NCHW else 0
+        height, width = self.spec.shape[start : start + 2]
+        return width, height
+
+
+def read_image(path: Path) -> Image.Image:
+    """Return the image in a file, of any format that Pillow reads.
+
+    Raises
+    ------
+    InvalidArgument
+        There is none, or more of it than Pillow takes for an honest one.
+    FailedPrecondition
+        Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise FailedPrecondition("reading images needs Pillow: pip install 'yais[image]'") from None
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidArgument(f"got {path}, expected an image: {error}") from None
+
+
+def preprocess(image: Image.Image, wanted: ImageInput, scaling: Scaling = Scaling.NONE) -> Array:
+    """Return an image as a model takes it: made grey or colour, resized (bilinear), scaled.
+
+    Returns
+    -------
+    Array
+        Of `wanted.spec`'s shape and of its datatype's numpy type, contiguous.
+
+    Raises
+    ------
+    InvalidArgument
+        The input's type cannot hold the pixels, INT8 for instance, or scaled ones.
+    """
+    from PIL.Image import Resampling
+
+    coloured = image.convert("L" if wanted.channels == 1 else "RGB")
+    resized = np.asarray(coloured.resize(wanted.size, Resampling.BILINEAR))
+    pixels = resized.reshape(*resized.shape[:2], wanted.channels)
+    scaled = _scaled(pixels, wanted, scaling)
+    return converted(scaled.transpose(2, 0, 1) if wanted.layout is Layout.NCHW else scaled, wanted.spec)
+
+
+def _scaled(pixels: Array, wanted: ImageInput, scaling: Scaling) -> Array:
+    typed = pixels.astype(_working_type(wanted.spec.datatype))
+    if scaling is Scaling.INCEPTION:
+        typed = typed / 127.5 - 1
+    elif scaling is Scaling.VGG:
+        typed -= np.asarray(_MEANS[wanted.channels], typed.dtype)
+    return typed
+
+
+def _working_type(datatype: DataType) -> np.dtype[Any]:
+    # That of the model, as image_client does, so that FP16 rounds alike. BF16, which numpy lacks, is cut from
+    # float32 at the end, and whole numbers are kept from overflowing.
+    if datatype.numpy.kind == "f":
+        return datatype.numpy
+    return np.dtype(np.float32 if datatype is DataType.BF16 else np.int64)

@@ -1,0 +1,64 @@
+"""Several requests at once, their answers in the order of the requests."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from yais.client.infer_call import InferAnswer, InferCall
+from yais.client.transport import Transport
+from yais.core.future import Future
+from yais.errors import Code, DeadlineExceeded, error_of
+
+__all__ = ["answered_in_order"]
+
+
+def answered_in_order(
+    transport: Transport, calls: Iterable[InferCall], in_flight: int, timeout: float
+) -> Iterator[Sequence[InferAnswer]]:
+    """Send requests and yield what answers each: one answer, or those of a stream.
+
+    Parameters
+    ----------
+    calls
+        Taken one by one, as there is room for them.
+    in_flight
+        Requests under way at most.
+    timeout
+        Seconds to wait for an answer. For a transport that keeps time itself, more than it does.
+
+    Raises
+    ------
+    YaisError
+        The first failure, in the order of the requests. Those behind it go on unheard.
+    """
+    waiting: deque[Future[Any]] = deque()
+    for call in calls:
+        waiting.append(_sent(transport, call))
+        if len(waiting) == in_flight:
+            yield transport.answers(_reply(waiting.popleft(), timeout))
+    while waiting:
+        yield transport.answers(_reply(waiting.popleft(), timeout))
+
+
+def _sent(transport: Transport, call: InferCall) -> Future[Any]:
+    future: Future[Any] = Future()
+
+    def done(code: Code, message: str, reply: Any) -> None:
+        if code is Code.OK:
+            future.set_result(reply)
+        else:
+            future.set_exception(error_of(code, message))
+
+    transport.send(transport.encode(call), done)
+    return future
+
+
+def _reply(future: Future[Any], timeout: float) -> Any:
+    try:
+        return future.result(timeout)
+    except DeadlineExceeded:
+        raise
+    except TimeoutError:
+        raise DeadlineExceeded(f"no answer within {timeout:g} s") from None

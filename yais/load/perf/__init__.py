@@ -1,0 +1,1 @@
+"""Measuring a model at levels of load until it is stable, as Triton's perf_analyzer does."""
