@@ -184,17 +184,33 @@ def test_who_waits_when_nobody_listens_any_more(peer, pool_of, told):
 
 
 def test_a_timeout_while_waiting_for_a_connection(peer, pool_of, told):
-    with pool_of(most=1, timeout=0.1) as pool:
+    with pool_of(most=1, timeout=0.3) as pool:
         pool.send(REQUEST, told)
         pool.send(REQUEST, told)
         with peer.accept() as connection:
             receive(connection)
             for _ in range(2):
-                assert told.status() == (Code.DEADLINE_EXCEEDED, "no answer within 0.1 s")
+                assert told.status() == (Code.DEADLINE_EXCEEDED, "no answer within 0.3 s")
             assert connection.recv(1) == b""
         pool.send(REQUEST, told)
         with peer.accept() as connection:
             served(connection, told)
+
+
+def test_what_is_sent_when_another_has_timed_out_starts_no_second_timer(peer, pool_of, told):
+    timers = []
+
+    def again(*outcome):
+        timers.append(pool._timer)
+        pool.send(REQUEST, told)
+        timers.append(pool._timer)
+        told(*outcome)
+
+    with pool_of(timeout=0.05) as pool:
+        pool.send(REQUEST, again)
+        for _ in range(2):
+            assert told.status()[0] is Code.DEADLINE_EXCEEDED
+    assert timers[0] is timers[1]
 
 
 def test_a_connection_of_which_a_request_has_timed_out_is_not_used_again(peer, pool_of, told):
@@ -282,11 +298,50 @@ def test_headers(peer, pool, told):
     assert reply.body == b""
 
 
+@pytest.mark.parametrize("more", [ANSWER, ANSWER[:3], b"and more", ANSWER.replace(b"hi", b"ho")])
+def test_more_than_an_answer(peer, pool, told, more):
+    """What was asked for is taken; a connection that says more is not used again."""
+    pool.send(REQUEST, told)
+    with peer.accept() as connection:
+        reply = served(connection, told, ANSWER + more)
+        assert (reply.status, reply.body, reply.headers) == (200, b"hi", {b"content-length": b"2"})
+        assert connection.recv(1) == b""
+    pool.send(REQUEST, told)
+    with peer.accept() as connection:
+        assert served(connection, told).body == b"hi"
+
+
+ENDLESS = b"HTTP/1.0 502 No\r\nServer: old\r\n\r\nhalf and "
+
+
+def test_an_answer_until_the_connection_ends(peer, pool, told):
+    pool.send(REQUEST, told)
+    with peer.accept() as connection:
+        receive(connection)
+        connection.sendall(ENDLESS)
+        connection.sendall(b"half")
+    code, text, reply = told.next()
+    assert (code, text, reply.status, reply.body) == (Code.OK, "", 502, b"half and half")
+    pool.send(REQUEST, told)
+    with peer.accept() as connection:
+        served(connection, told)
+
+
+def test_an_answer_whose_end_is_lost(peer, pool, told):
+    pool.send(REQUEST, told)
+    with peer.accept() as connection:
+        receive(connection)
+        connection.sendall(ENDLESS)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    assert told.status()[0] is Code.UNAVAILABLE
+
+
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
         (b"SSH-2.0-server\r\n", "the server's answer is no HTTP"),
         (ANSWER[:-1], "the server closed the connection"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "the server closed the connection"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "the server's answer is no HTTP"),
         (b"", "the server closed the connection"),
     ],

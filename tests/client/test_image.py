@@ -171,3 +171,20 @@ def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(FailedPrecondition, match=r"needs Pillow: pip install 'yais\[image\]'$"):
         read_image(tmp_path / "any.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_pixels_of_16_bits_keep_their_brightness(tmp_path, kind):
+    path = tmp_path / "deep"
+    Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], np.uint16)).save(path, kind)
+    row = preprocess(read_image(path), image_input(1, 5, 1))
+    assert row.tolist() == [[[0, 0, 1, 128, 255]]]
+
+
+def test_palettes_with_transparency(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([200, 10, 20] * 256)
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128]))
+    assert preprocess(read_image(tmp_path / "a.png"), image_input(layout=Layout.NHWC)).tolist() == [
+        [[200, 10, 20]] * 2
+    ]

@@ -103,3 +103,15 @@ def test_answers_that_come_on_another_thread():
 def test_what_is_never_answered():
     with pytest.raises(DeadlineExceeded, match=r"^no answer within 0.01 s$"):
         list(answered_in_order(Shuffling(5), calls(1), 1, 0.01))
+
+
+def test_what_is_in_flight_when_there_are_no_more_calls_is_answered_first():
+    def broken():
+        yield from calls(2)
+        raise LookupError("no third")
+
+    transport = Shuffling(2)
+    answers = answered_in_order(transport, broken(), 5, SOON)
+    assert [next(answers), next(answers)] == [(0,), (1,)]
+    with pytest.raises(LookupError, match=r"^no third$"):
+        next(answers)

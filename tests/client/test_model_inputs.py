@@ -11,7 +11,7 @@ from serving_models import SOON
 from yais.client.in_order import answered_in_order
 from yais.client.infer_call import InferCall
 from yais.core.tensor import DataType, TensorSpec
-from yais.errors import NotFound, Unimplemented
+from yais.errors import InvalidArgument, NotFound, Unimplemented
 from yais.load.inputs import generated, model_inputs
 from yais.protocol import kserve_pb2 as pb
 from yais.protocol.tensor_codec import encode
@@ -60,18 +60,36 @@ def test_what_is_made_up_is_taken(endpoint, name, nbytes):
 class WithoutConfig:
     """An endpoint of a server that knows only what KServe's protocol itself has."""
 
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, said):
         self.call_all = endpoint.call
+        self.said = said
+
+    def call(self, rpc, request):
+        if rpc == "ModelConfig":
+            raise self.said
+        return self.call_all(rpc, request)
+
+
+@pytest.mark.parametrize("said", [Unimplemented("unknown method ModelConfig"), NotFound("Not Found")])
+def test_servers_without_configurations(server, said):
+    with connected("grpc", server) as known:
+        simple = model_inputs(WithoutConfig(known, said), "simple")
+    assert simple.config == pb.ModelConfigResponse().config
+    assert (simple.specs[0].shape, simple.max_batch_size) == ((-1, 16), 0)
+    assert [tensor.spec.shape for tensor in generated(simple)] == [(1, 16)] * 2
+
+
+class Knowing:
+    """An endpoint of a server that has one model, whose input is of a data type of its own."""
 
     def call(self, rpc, request):
         if rpc == "ModelConfig":
             raise Unimplemented("unknown method ModelConfig")
-        return self.call_all(rpc, request)
+        model = pb.ModelMetadataResponse(name=request.name)
+        model.inputs.add(name="X", datatype="FP8", shape=[1])
+        return model
 
 
-def test_servers_without_configurations(server):
-    with connected("grpc", server) as known:
-        simple = model_inputs(WithoutConfig(known), "simple")
-    assert simple.config == pb.ModelConfigResponse().config
-    assert (simple.specs[0].shape, simple.max_batch_size) == ((-1, 16), 0)
-    assert [tensor.spec.shape for tensor in generated(simple)] == [(1, 16)] * 2
+def test_unknown_data_types():
+    with pytest.raises(InvalidArgument, match="got data type 'FP8' for tensor 'X', expected one of BOOL, "):
+        model_inputs(Knowing(), "m")

@@ -110,6 +110,25 @@ def test_an_answer_that_comes_too_late_is_nobody_s(server, gate):
     assert len(late.told) == 1
 
 
+def test_a_request_that_is_sent_while_the_time_of_others_is_looked_at(server, gate, monkeypatch):
+    """It is seen by then, or nobody would look again."""
+    with connected("grpc", server, timeout=0.3) as endpoint:
+        transport = endpoint.stream_transport()
+        assert ask(transport, call_of("gated", row(1.0))).status()[0] is Code.OK
+        stream = transport._streams[0]
+        send = stream.send
+
+        def looked_at_and_sent(*request):
+            assert transport._alarm.cancel()  # as it goes off here
+            transport._end_overdue()
+            send(*request)
+
+        monkeypatch.setattr(stream, "send", looked_at_and_sent)
+        with gate.shut(7.0):
+            late = ask(transport, call_of("gated", row(7.0)))
+            assert late.status() == (Code.DEADLINE_EXCEEDED, "no answer within 0.3 s")
+
+
 def test_the_message_is_encoded_once_and_asks_for_its_end(endpoint):
     request = endpoint.stream_transport().encode(counting(2, id="mine", version="1"))
     message = pb.ModelInferRequest.FromString(request.message)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yais.core.arrays import bf16_to_float32, converted, float32_to_bf16, prepared, presented
+from yais.core.arrays import bf16_to_float32, converted, float32_to_bf16, numbers, prepared, presented
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import InvalidArgument
 
@@ -175,3 +175,23 @@ def test_inputs_are_those_of_the_model(names: list[str]) -> None:
     specs = {"a": spec(DataType.FP32), "b": spec(DataType.INT8)}
     with pytest.raises(InvalidArgument, match=r"model 'M', expected \['a', 'b'\]"):
         prepared({key: [1] for key in names}, specs, "M")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0, 2**64 - 1], np.uint64),
+        ([2**63], np.uint64),
+        ([-1, 2**63 - 1], np.int64),
+        ([1, 0.5], np.float64),
+        ([], np.float64),
+        ([[0], [1]], np.int64),
+    ],
+)
+def test_whole_numbers_stay_whole(values, dtype):
+    array = numbers(values)
+    assert (array.dtype, array.tolist()) == (dtype, values)
+
+
+def test_numbers_too_large_become_infinite_without_a_warning():
+    assert converted(np.array([1e300, -1e300]), spec(DataType.FP32)).tolist() == [math.inf, -math.inf]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,18 @@ def timer() -> Iterator[Timer]:
     timer = Timer("test-timer")
     yield timer
     assert timer.close(SOON)
+
+
+def test_its_thread_is_woken_on_time(timer: Timer) -> None:
+    read = threading.Event()
+    slack: list[str] = []
+
+    def look() -> None:
+        slack.append(Path(f"/proc/{threading.get_native_id()}/timerslack_ns").read_text())
+        read.set()
+
+    timer.call_at(0, look)
+    assert read.wait(SOON) and slack == ["1\n"]
 
 
 class Gate:

@@ -25,6 +25,9 @@ def typed(text, datatype, shape, batch=0):
         ("x=1,-2,3", "INT32", (3,), [1, -2, 3]),
         ("x=1, 2, 3, 4", "INT64", (2, 2), [[1, 2], [3, 4]]),
         ("x=18446744073709551615", "UINT64", (1,), [18446744073709551615]),
+        ("x=0,18446744073709551615", "UINT64", (2,), [0, 18446744073709551615]),
+        ("x=[0,18446744073709551615]", "UINT64", (2,), [0, 18446744073709551615]),
+        ("x=1e300", "FP32", (1,), [np.inf]),
         ("x=1.5,nan,-inf", "FP32", (-1,), [1.5, np.nan, -np.inf]),
         ("x=1,2", "FP64", (2,), [1.0, 2.0]),
         ("x=0.5", "BF16", (1,), [0.5]),
@@ -110,6 +113,13 @@ FORMS = "expected NAME=1,2,3, NAME=[[1,2],[3,4]], NAME=@FILE.npy or NAME=@FILE"
         ("x=", "FP32", (1,), "got '' for input 'x', expected FP32 values and commas"),
         ("x=yes", "BOOL", (1,), "got 'yes' for input 'x', expected BOOL values and commas"),
         ("x=300", "UINT8", (1,), "got values from 300 to 300 for input 'x', which UINT8 cannot hold"),
+        (
+            "x=99999999999999999999",
+            "UINT64",
+            (1,),
+            "got '99999999999999999999' for input 'x', expected UINT64",
+        ),
+        ("x=" + "[" * 9999, "INT32", (1,), "input 'x': maximum recursion depth exceeded"),
         ("x=[1,", "INT32", (1,), "input 'x': Expecting value: line 1 column 4 (char 3)"),
         ("x=[[1],[2,3]]", "INT32", (2,), "input 'x': setting an array element with a sequence."),
         ("x=[1]", "BYTES", (1,), "got 1 for input 'x', expected bytes or text"),
@@ -141,6 +151,8 @@ def test_files_that_are_none(tmp_path):
     )
     (tmp_path / "empty.raw").write_bytes(b"")
     assert refused("empty.raw", shape=(-1, -1)).startswith("got 0 elements for input 'x' of shape [-1, -1], ")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    assert refused("empty.npy").startswith(f"input 'x': {tmp_path}/empty.npy: ")
     (tmp_path / "text.npy").write_text("no array")
     assert refused("text.npy").startswith(f"input 'x': {tmp_path}/text.npy: ")
     np.save(tmp_path / "objects.npy", np.array([b"a", None]), allow_pickle=True)

@@ -73,6 +73,12 @@ def test_what_is_not_made_up(batch, shapes, text):
     assert str(caught.value) == text
 
 
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES", "BOOL"])
+def test_what_is_too_large_for_any_message(datatype):
+    with pytest.raises(InvalidArgument, match=rf"for x: {datatype}, expected less than 2 GiB"):
+        generated(taking(("x", datatype, (-1,))), 1, {"x": (10**30,)})
+
+
 def test_no_batches():
     with pytest.raises(InvalidArgument, match="got a batch of 2, but model 'm' takes no batches"):
         generated(taking(("x", "INT8", (2,))), 2)

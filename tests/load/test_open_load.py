@@ -31,7 +31,7 @@ def run(load):
 def test_a_number_of_requests():
     found = run(OpenLoad(NullTransport(), ["x"], Constant(2000), count=200))
     assert (found.scheduled, found.sent, found.completed, found.unsent) == (200, 200, 200, 0)
-    assert found.seconds >= 0.1 and found.rate_asked == found.rate_sent
+    assert found.seconds >= 0.1 and found.rate_asked == 2000 >= found.rate_sent
     assert found.latency.get_min_value() >= found.service.get_min_value()
     assert found.sending > 0
 
@@ -177,8 +177,22 @@ def test_a_transport_that_is_closed():
     transport = NullTransport()
     transport.close()
     found = run(OpenLoad(transport, ["x"], Constant(10_000), count=20))
-    assert found.failed == {Code.FAILED_PRECONDITION: 20}
+    assert found.failed == {Code.FAILED_PRECONDITION: 1} and found.sent + found.unsent == found.scheduled
     assert found.texts == {Code.FAILED_PRECONDITION: "the transport is closed"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_callback_that_raises_ends_it():
+    def on_back_off():
+        raise BrokenPipeError
+
+    transport = Held()
+    load = OpenLoad(transport, ["x"], Constant(1e5), max_outstanding=1, on_back_off=on_back_off)
+    load.start()
+    assert transport.has_sent(1)
+    load._thread.join(SOON)
+    transport.answer()
+    assert load.wait(SOON) and load.recording().completed == 1
 
 
 def test_windows_of_a_run():

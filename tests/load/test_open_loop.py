@@ -101,6 +101,24 @@ def test_a_number_that_is_sent_late_ends_when_it_was_sent():
     assert run.recording().rate_sent == 200
 
 
+def test_the_rate_that_was_asked_is_that_of_the_schedule():
+    """However long it takes to send all."""
+    run = Run(Constant(1000), count=100, max_outstanding=10)
+    run.simulate(lambda sent: sent + 100 * MS)
+    found = run.recording()
+    assert found.rate_asked == 1000 and found.seconds >= 0.9
+    assert found.rate_sent == 100 / found.seconds
+
+
+def test_a_number_of_requests_and_a_time():
+    run = Run(Constant(4), count=2, duration=0.4)
+    run.send()
+    run.clock.advance_ns(250 * MS)
+    assert run.send() == 1 and run.loop.ended == 400 * MS
+    run.answer(2)
+    assert run.recording().rate_asked == run.recording().rate_sent == 5
+
+
 def test_a_run_lasts_as_long_as_it_shall():
     run = Run(Constant(10), duration=0.45)
     for _ in range(5):
@@ -147,11 +165,34 @@ def test_waits_are_counted():
         run.clock.advance_ns(MS)
 
 
+def test_a_wait_is_over_with_the_last_that_was_due():
+    """Though nobody asks for more: what is late after it was not held back."""
+    run = Run(Constant(1000), max_outstanding=1)
+    assert run.loop.take(0) == 0
+    assert run.loop.take(2 * MS) is None and run.loop.back_offs == 1
+    for due in (MS, 2 * MS):
+        run.recorder.answered(2 * MS, 0, 0, Code.OK, "")
+        assert run.loop.take(2 * MS) == due
+    run.recorder.answered(3 * MS, 0, 0, Code.OK, "")
+    assert run.loop.take(5 * MS) == 3 * MS
+    found = run.recorder.recording(5 * MS)
+    assert (found.late, found.held_back) == (1, 0)
+
+
 def test_what_is_due_at_the_end_is_still_sent():
     run = Run(Constant(1000), duration=0.01)
     run.clock.advance_ns(12 * MS)
     assert run.send() == 10
     assert run.loop.ended == 10 * MS and run.recording().unsent == 0
+
+
+def test_requests_are_due_in_their_slices_though_nobody_was_awake():
+    run = Run(Constant(10), duration=3.5)
+    run.send()
+    run.answer()
+    run.clock.advance_ns(5 * NANOSECONDS)
+    assert run.send() == 0 and run.recording().unsent == 34
+    assert [each.scheduled for each in run.recording().slices] == [10, 10, 10, 5]
 
 
 def test_a_sender_that_is_much_too_late_gives_up():

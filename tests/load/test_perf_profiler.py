@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import partial
 
@@ -65,10 +66,67 @@ def test_no_more_windows_than_there_may_be(transport):
     assert result.window.requests == sum(window.requests for _, window in windows[1:])
 
 
+class Counting:
+    """Knows how many requests were in flight at most."""
+
+    def __init__(self, transport):
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._now = self.most = 0
+
+    def send(self, request, done):
+        def ended(*end):
+            with self._lock:
+                self._now -= 1
+            done(*end)
+
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        self._transport.send(request, ended)
+
+
 def test_one_level_after_another(transport):
-    measure = profiler(transport, SETTINGS).measure
-    few, many = measure(1), measure(16)
-    assert many.window.throughput > 2 * few.window.throughput
+    counting = Counting(transport)
+    measure = profiler(counting, SETTINGS).measure
+    for level in (1, 16):
+        assert measure(level).level == counting.most == level
+
+
+class Late:
+    """Answers when it is told to."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def send(self, request, done):
+        self.waiting.append(done)
+
+
+class Lasting(ClosedLoad):
+    """Requests of it end when somebody waits as long as the next level does."""
+
+    def wait(self, seconds):
+        if seconds == 7.5:
+            for done in self._transport.waiting[:]:
+                done(Code.OK, "", None)
+        return super().wait(seconds)
+
+
+def test_the_requests_of_a_level_end_before_the_next_one(transport, monkeypatch):
+    monkeypatch.setattr("yais.load.perf.profiler._LAST", 0.0)
+    lasting, before = Lasting(Late(), ["request"], 3), []
+
+    def load_of(level):
+        before.append(lasting.recording().outstanding)
+        return lasting if level == 3 else in_flight(transport, level)
+
+    measured = Profiler(load_of, NEVER, drain=7.5)
+    with pytest.raises(NothingMeasured):
+        measured.measure(3)
+    assert lasting.recording().outstanding == 3
+    assert measured.measure(1).window.requests
+    assert before == [0, 0]
 
 
 @pytest.mark.parametrize("settings", [replace(NEVER, limit_ms=1), replace(SETTINGS, limit_ms=1)])
@@ -86,7 +144,7 @@ def test_a_limit_that_is_kept(transport):
 
 
 def test_windows_of_so_many_requests(transport, monkeypatch):
-    monkeypatch.setattr("yais.load.perf.profiler._COUNT", 0.01)
+    monkeypatch.setattr("yais.load.perf.measuring._COUNT", 0.01)
     windows = []
     settings = replace(SETTINGS, window_requests=40, window_ms=1)
     assert profiler(transport, settings, windows).measure(2).met
@@ -123,17 +181,10 @@ def test_a_request_that_fails_ends_it(transport):
     assert windows == []
 
 
-class Silent:
-    """Answers nothing."""
-
-    def send(self, request, done):
-        pass
-
-
 def test_windows_without_answers(monkeypatch):
     monkeypatch.setattr("yais.load.perf.profiler._LAST", 0.0)
     with pytest.raises(NothingMeasured, match="No valid requests recorded within time interval"):
-        profiler(Silent(), NEVER).measure(1)
+        profiler(Late(), NEVER).measure(1)
 
 
 class Interrupted(ClosedLoad):
@@ -160,14 +211,56 @@ def test_what_was_measured_before_it_was_interrupted(transport):
     assert not result.met
     assert len(windows) == 1
     assert result.window.requests > windows[0][1].requests
-    assert load.wait(0), "the load goes on"
+    assert load.wait(10), "the load goes on"
 
 
 def test_interrupted_before_a_request_was_answered(monkeypatch):
-    monkeypatch.setattr("yais.load.perf.profiler._LAST", 0.0)
-    load = Interrupted(Silent(), ["request"], 1)
+    monkeypatch.setattr("yais.load.perf.profiler._LAST_ANSWERS", 0.0)
+    load = Interrupted(Late(), ["request"], 1)
     result = Profiler(lambda _: load, SETTINGS).measure(1)
     assert (result.interrupted, result.window.requests) == (True, 0)
+
+
+class Statistics:
+    """All that a server has counted since its start."""
+
+    def snapshot(self):
+        return {}
+
+    def between(self, start, end):
+        raise AssertionError("nothing is known of the start")
+
+
+class Hung(Statistics):
+    """Of a server that does not answer any more."""
+
+    asked = 0
+
+    def snapshot(self):
+        self.asked += 1
+        assert self.asked == 1, "asked again"
+        return super().snapshot()
+
+
+def test_a_server_that_hangs_is_not_asked_after_ctrl_c(monkeypatch):
+    monkeypatch.setattr("yais.load.perf.profiler._LAST_ANSWERS", 0.01)
+    load = Interrupted(Late(), ["request"], 1)
+    load.waits = 1
+    result = Profiler(lambda _: load, SETTINGS, statistics=Hung()).measure(1)
+    assert (result.interrupted, result.window.server) == (True, None)
+
+
+class Never(ClosedLoad):
+    """Somebody presses Ctrl-C before the first request."""
+
+    def start(self):
+        raise KeyboardInterrupt
+
+
+def test_interrupted_before_the_server_was_asked(transport):
+    measured = Profiler(lambda _: Never(transport, ["request"], 1), SETTINGS, statistics=Statistics())
+    result = measured.measure(1)
+    assert (result.interrupted, result.window.requests, result.window.server) == (True, 0, None)
 
 
 class Answering:

@@ -226,6 +226,14 @@ def test_csv_rows(tmp_path):
     ]
 
 
+def test_csv_of_a_server_that_was_asked_in_vain_at_a_level(tmp_path):
+    nothing, some = result(1, window(server=None)), result(2, window(seconds=0.1))
+    for results in ([nothing, some], [nothing, result(2, window(seconds=1))]):
+        write_results_csv(tmp_path / "results.csv", SETTINGS, results)
+        header, *rows = (tmp_path / "results.csv").read_text().splitlines()
+        assert {len(row.split(",")) for row in rows} == {len(header.split(","))} == {13}
+
+
 def test_csv_of_the_models_of_an_ensemble(tmp_path):
     ensemble = replace(ENSEMBLE, success=Total(20, 8_000_000))  # one in two requests needs the first
     write_results_csv(tmp_path / "results.csv", SETTINGS, [result(1, window(server=ensemble))])

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from perf_windows import ENSEMBLE, TIMES, window
 
-from yais.load.histogram import LONGEST, latency_histogram, mean_of
-from yais.load.perf.moments import moments
+from yais.load.histogram import LONGEST, latency_histogram, moments
 from yais.load.perf.search import LevelRange
+from yais.load.perf.server_statistics import ServerStatistics
 from yais.load.perf.server_times import ServerTimes, Total
 from yais.load.perf.settings import PerfSettings
 from yais.load.perf.window import latency_of, merge, stable
+from yais.protocol.model_config_pb2 import ModelConfig
 
 SETTINGS = PerfSettings(LevelRange(1, 1, 1))
 AT_ONCE = replace(SETTINGS, asynchronous=True)
@@ -43,11 +44,11 @@ def test_moments_are_those_of_the_histogram_s_own_buckets(nanoseconds):
     for each in nanoseconds:
         histogram.record_value(each)
     mean, deviation = moments(histogram)
-    assert mean == pytest.approx(mean_of(histogram))
     middles = [
         (histogram.get_lowest_equivalent_value(each) + histogram.get_highest_equivalent_value(each) + 1) / 2
         for each in nanoseconds
     ]
+    assert mean == pytest.approx(np.mean(middles) if middles else 0)
     assert deviation == pytest.approx(np.std(middles, ddof=1) if len(middles) > 1 else 0, abs=1e-3)
 
 
@@ -65,6 +66,19 @@ def test_merged_windows_are_one(parts):
     assert (measured.recording.late, measured.recording.sent) == (len(parts), 60 * len(parts))
     assert measured.send_mean == 5000
     assert measured.server.queue == Total(10 * len(parts), 300_000 * len(parts))
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(10, 10**6), min_size=1, max_size=80), min_size=1, max_size=4))
+def test_percentiles_of_merged_windows_are_those_of_the_numbers(parts):
+    """To three digits; a rank between two of them may be either."""
+    numbers = np.sort([each * 1000 for part in parts for each in part])
+    measured = merge([window(part) for part in parts])
+    for percent in (1, 10, 50, 75, 90, 95, 99):
+        below, rest = divmod(percent * len(numbers), 100)
+        low, high = numbers[max(below, 1) - 1], numbers[below - (rest == 0)]
+        assert high == np.percentile(numbers, percent, method="inverted_cdf")
+        assert low * 0.999 - 600 <= measured.percentile(percent) <= high * 1.001 + 600
 
 
 def test_a_window_without_requests():
@@ -126,6 +140,15 @@ def test_times_of_a_server_since_a_moment():
     assert later.since(later) == ServerTimes()
     assert later.compute == Total(30, 3 * (59_990 + 250_000 + 110_000))
     assert Total().mean == 0
+
+
+@pytest.mark.parametrize(
+    ("versions", "counted"), [(["9", "10"], "10"), (["v9", "v2"], "v9"), (["9", "v10"], "9")]
+)
+def test_times_of_the_highest_version(versions, counted):
+    statistics = ServerStatistics(None, "model", "", ModelConfig())
+    end = {("model", version): replace(TIMES, inferences=number) for number, version in enumerate(versions)}
+    assert statistics.between({}, end).inferences == versions.index(counted)
 
 
 def test_times_of_models_that_were_used_in_some_windows():

@@ -38,6 +38,13 @@ def test_a_server_that_holds_nothing():
     assert search.best is None
 
 
+@pytest.mark.parametrize(("start", "tried"), [(300, [300, 600, 1000]), (250, [250, 500, 1000])])
+def test_a_server_that_holds_all(start, tried):
+    search = RateSearch(start, 0.1, highest=1000)
+    assert searched(search, math.inf) == tried
+    assert search.best == 1000
+
+
 @settings(deadline=None)
 @given(st.floats(1, 1e5), st.floats(1e-3, 0.5), st.floats(1, 1e7))
 def test_it_finds_the_limit_within_the_tolerance(start, tolerance, limit):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yais.core.clock import NANOSECONDS
 from yais.errors import Code
-from yais.load.histogram import LONGEST, latency_histogram, mean_of, record, values_at
+from yais.load.histogram import LONGEST, latency_histogram, moments, record, values_at
 from yais.load.recorder import Recorder
 from yais.load.recording import Recording
 
@@ -105,11 +108,58 @@ def test_slices_are_by_the_time_of_the_answers():
     first, second, third, last = recorder.recording(3500 * MS).slices
     assert (first.start, first.seconds) == (0, 1) and (last.start, last.seconds) == (3, 0.5)
     assert (first.scheduled, first.sent, first.completed, first.outstanding) == (2, 2, 0, 2)
-    assert (second.scheduled, second.completed, second.outstanding) == (0, 1, 1)
+    assert (second.scheduled, second.completed, second.outstanding) == (0, 1, 2)
     assert first.p50 is first.p90 is first.p99 is first.max is None
     assert second.p50 == second.max == pytest.approx(200, rel=1e-3)
     assert (third.completed, third.failed, third.outstanding) == (0, 0, 1)
-    assert (last.failed, last.outstanding) == (1, 0)
+    assert (last.failed, last.outstanding) == (1, 1)
+
+
+def test_a_stall_within_a_slice_shows_in_what_was_in_flight():
+    recorder = Recorder()
+    for number in range(5):
+        recorder.sent((200 + number) * MS)
+    for _ in range(5):
+        recorder.answered(700 * MS, 200 * MS, 200 * MS, Code.OK, "")
+    served(recorder, 1500 * MS, MS)
+    assert [each.outstanding for each in recorder.recording(3000 * MS).slices] == [5, 1, 0]
+
+
+def test_a_longer_slice_has_the_higher_peak_of_two():
+    recorder = Recorder()
+    for _ in range(3):
+        recorder.sent(MS)
+    for _ in range(3):
+        recorder.answered(2 * MS, MS, MS, Code.OK, "")
+    assert [each.outstanding for each in recorder.recording(300 * NANOSECONDS).slices] == [3] + [0] * 149
+
+
+class Interrupted(Recording):
+    """Sums that Ctrl-C interrupts."""
+
+    left = 0
+
+    def add(self, other):
+        Interrupted.left -= 1
+        if not Interrupted.left:
+            raise KeyboardInterrupt
+        super().add(other)
+
+
+@pytest.mark.parametrize("at", range(1, 15))
+@pytest.mark.parametrize("look", ["recording", "take"])
+def test_ctrl_c_while_somebody_looks_loses_nothing(monkeypatch, look, at):
+    monkeypatch.setattr("yais.load.recorder.Recording", Interrupted)
+    recorder = Recorder()
+    for second in range(2):
+        served(recorder, second * 700 * MS, MS)
+    Interrupted.left = at
+    with contextlib.suppress(KeyboardInterrupt):
+        getattr(recorder, look)(1500 * MS)
+    Interrupted.left = 0
+    found = recorder.recording(1500 * MS)
+    assert found.completed == 2 == sum(each.completed for each in found.slices)
+    assert found.latency.get_total_count() == 2
 
 
 def test_looking_changes_nothing():
@@ -140,7 +190,7 @@ def test_a_long_run_has_longer_slices(seconds):
     for each in found.slices:
         inside = [second % 10 + 1 for second in range(int(each.start), int(each.start + each.seconds))]
         assert each.scheduled == 2 * len(inside) and each.sent == 3 * len(inside)
-        assert each.outstanding == each.start + each.seconds
+        assert each.outstanding == each.start + each.seconds  # and one that is answered at once
         assert each.completed == each.failed == len(inside)
         assert each.max == pytest.approx(max(inside) * 10, rel=1e-3)
         assert each.p50 == pytest.approx(sorted(inside)[(len(inside) + 1) // 2 - 1] * 10, rel=1e-3)
@@ -162,6 +212,14 @@ def test_what_takes_longer_than_anything():
     assert found.completed == 1 and found.percentile(100) == pytest.approx(LONGEST / MS, rel=1e-3)
 
 
+def test_a_histogram_goes_with_its_last_reference():
+    """Not when garbage is collected: a run makes some each time somebody looks."""
+    histogram = latency_histogram()
+    seen = weakref.ref(histogram)
+    del histogram
+    assert seen() is None
+
+
 LATENCIES = st.lists(st.integers(1000, NANOSECONDS), min_size=1, max_size=200)
 
 
@@ -172,7 +230,7 @@ def test_the_quick_way_to_percentiles_and_mean(latencies, percents):
     for value in latencies:
         histogram.record_value(value)
     assert values_at(histogram, percents) == [histogram.get_value_at_percentile(each) for each in percents]
-    assert mean_of(histogram) == pytest.approx(histogram.get_mean_value(), rel=1e-3)
+    assert moments(histogram)[0] == pytest.approx(histogram.get_mean_value(), rel=1e-3)
 
 
 @settings(max_examples=30, deadline=None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from yais.core.clock import NANOSECONDS
 from yais.errors import InvalidArgument
-from yais.load.schedule import Constant, Cyclic, Linear, Poisson
+from yais.load.schedule import HIGHEST_RATE, Constant, Cyclic, Linear, Poisson
 
 RATES = st.floats(0.5, 1e6)
 SWINGS = st.floats(-1e4, 1e4)
@@ -77,10 +77,44 @@ def test_poisson_arrivals_have_gaps_of_exponential_distribution():
     assert sum(gap > 1e6 for gap in gaps) / len(gaps) == pytest.approx(math.exp(-1), abs=0.02)
 
 
+def test_poisson_gaps_and_the_exponential_distribution():
+    """By the test of Kolmogorov and Smirnov: 1.36/√n at the 5 % level."""
+    number = 20_000
+    moments = [0, *islice(Poisson(250, seed=3), number)]
+    gaps = sorted(after - before for before, after in pairwise(moments))
+    expected = [-math.expm1(-gap * 250 / NANOSECONDS) for gap in gaps]
+    furthest = max(
+        max((rank + 1) / number - each, each - rank / number) for rank, each in enumerate(expected)
+    )
+    assert furthest < 1.36 / math.sqrt(number)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "integral"),
+    [
+        (Linear(2, 6000), lambda t: 2 * t + 50 * t * t),
+        (Linear(50, -600), lambda t: 50 * t - 5 * t * t),
+        (Cyclic(10, 8, 120), lambda t: 10 * t + 8 * (1 - math.cos(4 * math.pi * t)) / (4 * math.pi)),
+        (Cyclic(3, 1, 600), lambda t: 3 * t + (1 - math.cos(20 * math.pi * t)) / (20 * math.pi)),
+    ],
+)
+def test_a_request_is_due_each_time_the_integral_of_the_rate_has_grown_by_one(schedule, integral):
+    """Also where the rate changes much from one to the next."""
+    moments = takewhile(lambda due: due < 4 * NANOSECONDS, schedule)
+    for number, moment in enumerate(moments):
+        assert integral(moment / NANOSECONDS) == pytest.approx(number, abs=0.3)
+
+
 def test_poisson_arrivals_by_seed():
     first, same, other = (list(islice(Poisson(10, seed), 5)) for seed in (1, 1, 2))
     assert first == same != other
     assert list(islice(Poisson(10), 5)) != list(islice(Poisson(10), 5))
+
+
+@pytest.mark.parametrize("schedule", [Linear(10, 1e12), Cyclic(10, 1e12, 10)])
+def test_a_rate_that_changes_has_bounds(schedule):
+    assert {schedule.rate(seconds) for seconds in (1, 4)} <= {2, HIGHEST_RATE}
+    assert schedule.rate(1) == HIGHEST_RATE
 
 
 RATED = (Constant, Poisson, lambda rate: Linear(rate, 1), lambda rate: Cyclic(rate, 1, 1))

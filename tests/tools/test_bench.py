@@ -267,7 +267,7 @@ def test_requests_that_fail(models):
 def test_what_cannot_be_asked_for(option):
     done = run_yais("bench", EXAMPLES / "simple", f"--{option}=0")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "0" in done.stderr and "is not in the range x>" in done.stderr
+    assert "0" in done.stderr and "is not in the range" in done.stderr
 
 
 @pytest.mark.parametrize(

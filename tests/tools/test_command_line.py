@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 
@@ -50,18 +51,25 @@ def test_help_of_commands(name):
     for option in command(name).params:
         for text in option.opts if isinstance(option, click.Option) and not option.hidden else ():
             assert text in done.stdout
+    assert not re.search(r"^  \[?[A-Z]+\]?$", done.stdout, re.MULTILINE), "arguments are no options"
+
+
+def with_options(name):
+    """Return a command, or those of a group, by the beginning of their variables."""
+    found, start = command(name), f"YAIS_{name}"
+    return {start: found, **{f"{start}_{sub}": each for sub, each in getattr(found, "commands", {}).items()}}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_can_be_given_in_the_environment(name):
-    found = command(name)
-    for option in found.params:
-        if isinstance(option, click.Option):
-            longest = max(option.opts, key=len).lstrip("-")
-            expected = f"YAIS_{name}_{longest}".upper().replace("-", "_")
-            automatic = f"YAIS_{name}_{option.name}".upper().replace("-", "_")
-            assert len(longest) == 1 or (option.envvar or automatic) == expected
-            assert option.help
+    for start, found in with_options(name).items():
+        for option in found.params:
+            if isinstance(option, click.Option):
+                longest = max(option.opts, key=len).lstrip("-")
+                expected = f"{start}_{longest}".upper().replace("-", "_")
+                automatic = f"{start}_{option.name}".upper().replace("-", "_")
+                assert len(longest) == 1 or (option.envvar or automatic) in {expected, "YAIS_MODELS_JSON"}
+                assert option.help
 
 
 def test_help_loads_no_command():

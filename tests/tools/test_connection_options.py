@@ -126,7 +126,9 @@ def test_from_the_environment():
         (["-H", "a b: c"], "got 'a b: c', expected a name and a text of ASCII, such as 'tenant: a'"),
         (["-H", "a-bin: c"], "got 'a-bin: c', expected a name and a text of ASCII, such as 'tenant: a'"),
         (["-H", "a: ü"], "got 'a: ü', expected a name and a text of ASCII, such as 'tenant: a'"),
-        (["--timeout=0"], "0.0 is not in the range x>0"),
+        (["--timeout=0"], "0.0 is not in the range 0<x<="),
+        (["--timeout=inf"], "inf is not in the range 0<x<="),
+        (["--timeout=nan"], "got nan, expected a number of seconds"),
     ],
 )
 def test_connections_that_are_none(arguments, text):

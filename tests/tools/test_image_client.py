@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -59,6 +60,10 @@ def server(tmp_path_factory, green):
     repository = tmp_path_factory.mktemp("models")
     write(repository, "row", identity("FP32", (1, 1, 4)), ROW)
     config = ROW + 'backend: "python" instance_group { count: 2 }'
+    nowhere = (
+        b"class Model:\n    def execute(self, inputs):\n        return {'Y': inputs['X'] * float('nan')}\n"
+    )
+    write(repository, "nowhere", nowhere, ROW + 'backend: "python"', filename="model.py")
     write(repository, "waiting", WAITING.encode(), config, filename="model.py")
     with serving_models(EXAMPLES, repository, http=HttpOptions("127.0.0.1", 0)) as running:
         yield running
@@ -202,6 +207,39 @@ def test_a_file_that_is_no_image(server, tmp_path):
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "    1.000000 (0) = zero"
     assert done.stderr.startswith(f"Error: got {text}, expected an image: ")
+
+
+@WAYS
+def test_what_was_sent_before_a_file_that_is_no_image(server, tmp_path, protocol, mode):
+    (tmp_path / "0.png").write_bytes((IMAGES / "0.png").read_bytes())
+    (tmp_path / "1.png").write_bytes((IMAGES / "1.png").read_bytes()[:60])
+    (tmp_path / "2.png").write_bytes((IMAGES / "2.png").read_bytes())
+    done = run_yais(
+        "image-client", address(server, protocol), "digits", tmp_path, "-i", protocol, *mode, "--json"
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: got {tmp_path / '1.png'}, expected an image: ")
+    (request,) = json.loads(done.stdout)["requests"]
+    assert request["images"][0]["classes"][0]["label"] == "zero"
+
+
+def test_scores_that_are_no_numbers(server):
+    done = printed(address(server), "nowhere", IMAGES / "3.png", "--json", "-c", 2)
+    (request,) = json.loads(done, parse_constant=pytest.fail)["requests"]
+    assert [score["value"] for score in request["images"][0]["classes"]] == [None, None]
+
+
+def test_more_images_than_could_be_listed(server):
+    done = run_yais("image-client", address(server), "digits", IMAGES, "-b", 10**12)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "got batches of 1000000000000 images, but model 'digits' takes batches of at most" in done.stderr
+
+
+def test_names_of_files_that_are_no_text(server, tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    with open(path, "wb") as file:
+        file.write((IMAGES / "3.png").read_bytes())
+    assert printed(address(server), "digits", tmp_path).splitlines()[1] == f"Image '{tmp_path}/\ufffd.png':"
 
 
 def test_without_pillow(server, monkeypatch):

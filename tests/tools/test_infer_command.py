@@ -187,6 +187,7 @@ def test_any_number_of_answers(server):
         (("fixed", "--input=X=1,2,3,4,5,6", "--output=Z"), "got output 'Z', expected one of Y"),
         (("fixed", "--input=X=1,2,3,4,5,6", "--save=Z=/tmp/z"), "got output 'Z', expected one of Y"),
         (("table", "--input=index=9"), "{}: model 'table' failed: "),
+        (("fixed", "--input=Q=1"), "got an input 'Q' for model 'fixed', expected X"),
     ],
 )
 def test_what_cannot_be_answered(server, arguments, text):
@@ -206,6 +207,26 @@ def test_what_cannot_be_answered(server, arguments, text):
 )
 def test_what_cannot_be_asked_for(arguments, text):
     assert refused(*arguments, status=2) == f"Error: {text}"
+
+
+def test_an_input_or_an_output_twice(server, tmp_path):
+    arguments = ("fixed", "--input=X=1,2,3,4,5,6", "--input=X=1,2,3,4,5,6")
+    text = refused(f"127.0.0.1:{server.port}", *arguments, status=2)
+    assert text == "Error: got --input X more than once"
+    saves = [f"--save=Y={tmp_path / name}" for name in ("a.npy", "b.npy")]
+    text = refused(f"127.0.0.1:{server.port}", *arguments[:2], *saves, status=2)
+    assert text == "Error: got --save Y more than once"
+
+
+def test_any_number_of_answers_over_http(server):
+    text = refused(f"http://127.0.0.1:{server.http_port}", "counting", "--input=x=2")
+    assert text.endswith("model 'counting' answers a request any number of times, which only gRPC can carry")
+
+
+def test_bytes_that_are_long_to_write_down(address, tmp_path):
+    (tmp_path / "binary").write_bytes(bytes(range(256)) * 4)
+    lines = printed(address, "identity_bytes", tmp_path / "binary")
+    assert lines[1] == "Y: BYTES[1, 1]" and lines[2].endswith('..."]]')
 
 
 def test_files_that_cannot_be_written(server, tmp_path):

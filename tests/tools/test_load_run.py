@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import signal
 import threading
 
@@ -74,6 +76,41 @@ def test_a_run_is_interrupted():
     assert recording.interrupted
     assert recording.sent == recording.completed >= 3
     assert gc.get_freeze_count() == 0
+
+
+class Hanging(ClosedLoad):
+    """Somebody presses Ctrl-C again while the last answers are waited for."""
+
+    def wait(self, seconds):
+        super().wait(seconds)
+        raise KeyboardInterrupt
+
+    def stop(self, timeout):
+        super().stop(0)
+        raise KeyboardInterrupt
+
+
+def test_a_run_is_interrupted_twice():
+    transport = NullTransport(0.001)
+    recording = run_load(Hanging(transport, [CALL], 3), lambda _: "")
+    transport.close()
+    assert recording.interrupted
+    assert recording.sent >= 3
+
+
+@pytest.mark.parametrize("closed", ["here", "there"])
+def test_live_line_where_nobody_reads(monkeypatch, closed):
+    """Runs do not end because of it."""
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    with open(ours, "w", 1) as pipe:
+        monkeypatch.setattr("sys.stderr", None if closed == "here" else pipe)
+        live = LiveLine()
+        live.say("a")
+        assert not live.shown
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            pipe.close()
 
 
 def test_live_line_away_from_a_terminal(capsys):

@@ -20,6 +20,7 @@ import yais.load.schedule
 from yais.client.connection import Connection
 from yais.client.endpoint import connect
 from yais.client.shared_regions import SharedRegions
+from yais.core.clock import NANOSECONDS, monotonic
 from yais.errors import Code
 from yais.load.inputs import model_inputs
 from yais.load.perf.calls import InputOptions, calls_of
@@ -141,7 +142,7 @@ def test_output_for_a_decoupled_model(server):
 )
 def test_the_server_counts_the_same(server, arguments):
     """But for those on their way at the beginning and the end."""
-    before = inferences(server, "simple")
+    before, start = inferences(server, "simple"), monotonic()
     (level,) = measured(server, "simple", "-b", "4", "-t", "3", *arguments)
     assert (level["concurrency"], level["stable"]) == (3, True)
     assert level["requests"] == pytest.approx(level["server"]["requests"], abs=3 * 3)
@@ -151,8 +152,8 @@ def test_the_server_counts_the_same(server, arguments):
     latency, took = level["latency_us"], level["server"]
     assert took["queue_us"] + took["compute_infer_us"] < took["request_us"] < latency["avg"]
     assert 0 < latency["p50"] <= latency["p90"] <= latency["p95"] <= latency["p99"]
-    # Little's law: so many are in flight.
-    assert 2 < latency["avg"] / 1e6 * level["requests"] / level["seconds"] < 4
+    # Little's law: no more are in flight.
+    assert latency["avg"] / 1e6 * level["requests"] <= 3 * (monotonic() - start) / NANOSECONDS
 
 
 def test_regions_of_shared_memory_are_taken_away(server):
@@ -232,6 +233,12 @@ def test_files(server, tmp_path):
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
 
+def test_a_file_that_cannot_be_written_after_all(server):
+    done = perf(server, "simple", "-f", "/dev/full")
+    assert (done.returncode, done.stderr) == (99, "Error: /dev/full: No space left on device\n")
+    assert "Inferences/Second vs. Client Average Batch Latency" in done.stdout
+
+
 def test_statistics_of_a_server(server):
     with connect(Connection(f"127.0.0.1:{server.port}")) as endpoint:
         assert has_statistics(endpoint)
@@ -303,7 +310,7 @@ def test_requests_that_fail(server):
 
 def test_windows_without_answers(server):
     """Requests for `waiting` wait for others to make a batch of."""
-    done = perf(server, "waiting", "--shape", "X:1", "-r", "3", "--timeout", "2")
+    done = perf(server, "waiting", "--shape", "X:1", "-r", "3")
     assert done.returncode == 99
     assert done.stderr == (
         "No valid requests recorded within time interval. Please use a larger time window.\n"
@@ -378,6 +385,12 @@ def test_a_server_that_is_not_there(protocol):
     assert re.fullmatch(r"error: failed to get model metadata: .*refused\n", done.stderr)
 
 
+def test_an_address_that_is_none():
+    done = run_yais("perf", "-i", "http", "-u", "nowhere", "-m", "simple")
+    assert (done.returncode, done.stdout) == (99, "")
+    assert done.stderr == "Error: nowhere: got address 'nowhere', expected 'host:port' for HTTP\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -387,6 +400,7 @@ def test_a_server_that_is_not_there(protocol):
         (("--concurrency-range", "0"), "expected START and STEP above 0"),
         (("--request-rate-range", "nan"), "expected START and STEP above 0"),
         (("--request-rate-range", "inf"), "expected START and STEP above 0"),
+        (("--request-rate-range", "1e8"), "none above 100000"),
         (("--concurrency-range", "1:0"), "the latency limit can not be both 0"),
         (("-d",), "the latency limit can not be both 0"),
         (("-t", "2", "--concurrency-range", "2"), "Cannot use deprecated options with --concurrency-range."),
@@ -396,6 +410,14 @@ def test_a_server_that_is_not_there(protocol):
         ),
         (("--binary-search",), "The --latency-threshold cannot be 0 for binary search mode."),
         (("--binary-search", "--concurrency-range", "1:0", "-l", "1"), "The end of the range can not be 0"),
+        (
+            ("--binary-search", "--concurrency-range", "4:2", "-l", "1"),
+            "The end of the range can not be less than start of the range",
+        ),
+        (("-t", "2", "--request-rate-range", "2"), "Cannot use concurrency options with --request-rate"),
+        (("-z", "--data-directory", "/"), "The -z flag cannot be set when --data-directory is provided."),
+        (("-s", "nan"), "got nan, expected a percentage"),
+        (("--percentile", "0"), "The value must be -1 for not reporting or in range (0, 100)."),
         (("-i", "http", "--streaming"), "Streaming is only allowed with gRPC protocol"),
         (("--percentile", "100"), "100 is not in the range -1<=x<=99"),
         (("-b", "0"), "0 is not in the range x>=1"),
@@ -408,6 +430,8 @@ def test_a_server_that_is_not_there(protocol):
         (("-f", "/nowhere/a.csv"), "expected a file that can be written"),
         (("--sequence-length", "4"), "--sequence-length is not supported: sequences are not measured"),
         (("--collect-metrics",), "--collect-metrics is not supported: "),
+        (("--ssl-grpc-use-ssl", "-b", "2"), "--ssl-grpc-use-ssl is not supported: use --tls, "),
+        (("--warmup-request-count", "9"), "--warmup-request-count is not supported: send some before"),
         (("--service-kind", "openai"), "--service-kind is not supported: "),
     ],
 )

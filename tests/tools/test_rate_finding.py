@@ -43,6 +43,21 @@ def test_no_rate():
     assert {one.value for one in found.tries} == {found.recording.percentile(99)}
 
 
+def test_interrupted_between_two_runs():
+    rates = []
+    run = server(300, rates)
+
+    def interrupt(rate):
+        if len(rates) == 3:
+            raise KeyboardInterrupt
+        return run(rate)
+
+    found = find_rate(RateSearch(100, 0.01), SLO, interrupt)
+    assert (found.rate, len(found.tries), found.recording.interrupted) == (200, 3, True)
+    with pytest.raises(KeyboardInterrupt):
+        find_rate(RateSearch(100, 0.01), SLO, interrupt)
+
+
 @pytest.mark.parametrize("interrupted", [1, 2, 4])
 def test_interrupted(interrupted):
     """What is shown is the best run that came to its end, if one did."""

@@ -1,14 +1,12 @@
-"""What `yais siege`, `client-sync` and `client-async` print, compared with files beside this one.
-
-After a change on purpose: YAIS_GOLDEN=write pytest tests/tools/test_siege_report.py, and read the difference.
-"""
+"""What `yais siege`, `client-sync` and `client-async` print, compared with files (`golden_files`)."""
 
 from __future__ import annotations
 
 import json
-import os
+from functools import partial
 from pathlib import Path
 
+import golden_files
 import pytest
 from fixed_recordings import nothing, recording, troubled
 
@@ -19,7 +17,7 @@ from yais.tools.rate_finding import RateFound, Try
 from yais.tools.siege_report import SiegeResult, siege_report, siege_text
 from yais.tools.siege_run import live_text
 
-GOLDEN = Path(__file__).with_name("golden")
+same = partial(golden_files.same, folder=Path(__file__).with_name("golden"))
 
 CONSTANT = Arrivals("constant", 500.0, None, 1.0, None, 2.0, None, search=False)
 POISSON = Arrivals("poisson", 500.0, None, 1.0, None, None, 1000, search=True)
@@ -47,13 +45,6 @@ RESULTS = {
     "siege_nothing": result(nothing(), objective=SLO),
     "siege_found": result(recording(), POISSON, SLO, FOUND),
 }
-
-
-def same(name, text):
-    file = GOLDEN / name
-    if os.environ.get("YAIS_GOLDEN") == "write":
-        file.write_text(text, "utf-8")
-    assert file.read_text("utf-8") == text
 
 
 @pytest.mark.parametrize("name", RESULTS)

@@ -18,7 +18,7 @@ from yais.core.tensor import TensorSpec
 from yais.errors import InvalidArgument
 from yais.protocol.tensor_codec import encode
 
-__all__ = ["ClassifiedBatch", "classified"]
+__all__ = ["ClassifiedBatch", "check_batch", "classified"]
 
 Batch = Sequence[npt.NDArray[Any]]
 """Images as the model's input takes them (`yais.client.image.preprocess`); one where it takes no batches."""
@@ -82,14 +82,15 @@ def classified(
             yield ClassifiedBatch(number, _images(answer, model, sizes[number]))
 
 
-def _check_batch(model: ImageModel, size: int) -> None:
+def check_batch(model: ImageModel, size: int) -> None:
+    """Raise InvalidArgument if a model does not take so many images in a request."""
     if size > max(model.max_batch_size, 1):
         takes = f"batches of at most {model.max_batch_size}" if model.max_batch_size else "no batches"
         raise InvalidArgument(f"got batches of {size} images, but model '{model.name}' takes {takes}")
 
 
 def _call(model: ImageModel, number: int, batch: Batch, classes: int) -> InferCall:
-    _check_batch(model, len(batch))
+    check_batch(model, len(batch))
     array = np.stack(batch) if model.max_batch_size else batch[0]
     spec = TensorSpec(model.input.spec.name, model.input.spec.datatype, array.shape)
     return InferCall(

@@ -39,7 +39,9 @@ class HttpConnection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
+        self._status = 0
         self._whole = False
+        self._until_end = False
         self._why = "the server closed the connection"
         self.reusable = False
 
@@ -56,7 +58,7 @@ class HttpConnection(asyncio.Protocol):
         """Send a request, whole; only when it is open, and no other request is in flight."""
         self._headers = {}
         self._body = []
-        self._whole = self.reusable = False
+        self._whole = self._until_end = self.reusable = False
         cast(asyncio.Transport, self._transport).write(request)
 
     def abort(self) -> None:
@@ -72,34 +74,57 @@ class HttpConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell that there will be no response."""
-        self._ended(self, None, f"the connection was lost: {exc}" if exc else self._why)
+        """Tell that there will be no response, or that its end is that of the connection."""
+        if self._until_end and not exc:
+            self._tell()
+        else:
+            self._ended(self, None, f"the connection was lost: {exc}" if exc else self._why)
 
     def data_received(self, data: bytes) -> None:
         """Read what came of a response."""
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
-            self._why = f"the server's answer is no HTTP: {error}"
-            cast(asyncio.Transport, self._transport).abort()
-            return
+            if not self._whole:
+                self._why = f"the server's answer is no HTTP: {error}"
+                cast(asyncio.Transport, self._transport).abort()
+                return
         if self._whole:
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._ended(self, HttpReply(self._parser.get_status_code(), self._headers, body), "")
+            self._tell()
+
+    def _tell(self) -> None:
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._ended(self, HttpReply(self._status, self._headers, body), "")
 
     # What follows is called by the parser.
 
+    def on_message_begin(self) -> None:
+        """Keep no connection that sends more than was asked for."""
+        if self._whole:
+            self.reusable = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
-        self._headers[name.lower()] = value
+        if not self._whole:
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """See where the response ends."""
+        if not self._whole:
+            self._status = self._parser.get_status_code()
+            self._until_end = self._headers.keys().isdisjoint((b"content-length", b"transfer-encoding"))
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        self._body.append(body)
+        if not self._whole:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         """Take note of the end."""
-        if self._parser.get_status_code() < 200:  # the answer is still to come
+        if self._whole:
+            return
+        self._until_end = False
+        if self._status < 200:  # the answer is still to come
             self._headers = {}
             return
         self._whole = True

@@ -13,11 +13,11 @@ from yais.client.http_peer import HttpPeer
 from yais.client.http_pool import HttpPool
 from yais.client.http_routes import route_of
 from yais.client.http_transport import HttpTransport
+from yais.client.inference_service import response_type
 from yais.client.transport import Transport
 from yais.core.future import Future
 from yais.core.loop_thread import LoopThread
 from yais.errors import Code, FailedPrecondition, Unimplemented, error_of
-from yais.protocol import kserve_pb2 as pb
 
 __all__ = ["HttpEndpoint"]
 
@@ -50,7 +50,6 @@ class HttpEndpoint:
         if self._loop.on_thread:
             raise FailedPrecondition("a callback must not wait for a call of its own endpoint")
         route = route_of(rpc)
-        response = getattr(pb, request.DESCRIPTOR.name.removesuffix("Request") + "Response")
         method, path, body = route.request(request)
         headers = (("Content-Type", "application/json"),) if body else ()
         ended: Future[HttpReply] = Future()
@@ -62,7 +61,7 @@ class HttpEndpoint:
                 ended.set_result(reply)
 
         self._pool.send(self._peer.head(method, path, headers, len(body)) + body, done)
-        return route.response(response(), ended.result())
+        return route.response(response_type(rpc)(), ended.result())
 
     def transport(self) -> Transport:
         """Return what carries inference requests, on connections of its own."""

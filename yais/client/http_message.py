@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from yais.client.http_connection import HttpReply
 from yais.client.infer_call import InferAnswer, InferCall, InputTensor, SharedTensor, WantedOutput
-from yais.core.arrays import converted, presented
+from yais.core.arrays import converted, numbers, presented
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import Code, InvalidArgument
 from yais.protocol.tensor_codec import decode
@@ -147,5 +147,7 @@ def _array(output: dict[str, Any], tail: memoryview) -> npt.NDArray[Any]:
     datatype, shape = DataType(output["datatype"]), tuple(output["shape"])
     if "data" not in output:
         return presented(decode(datatype, shape, tail), datatype)
-    flat = np.array(output["data"], object if datatype is DataType.BYTES else None).reshape(shape)
+    data = output["data"]
+    flat = np.array(data, object) if datatype is DataType.BYTES else numbers(data)
+    flat = flat.reshape(shape)
     return presented(converted(flat, TensorSpec(output["name"], datatype, shape)), datatype)

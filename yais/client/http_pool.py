@@ -188,7 +188,6 @@ class HttpPool:
 
     def _end_overdue(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = None
         while self._live:
             exchange = next(iter(self._live))
             if exchange.due > loop.time():
@@ -196,6 +195,7 @@ class HttpPool:
                 return
             self._give_up(exchange)
             self._end(exchange, Code.DEADLINE_EXCEEDED, f"no answer within {self._timeout:g} s")
+        self._timer = None  # not before: what a callback sends would start a second one
 
     def _give_up(self, exchange: _Exchange) -> None:
         """Stop what works for a request."""

@@ -99,13 +99,18 @@ def read_image(path: Path) -> Image.Image:
         Pillow is not installed.
     """
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise FailedPrecondition("reading images needs Pillow: pip install 'yais[image]'") from None
     try:
-        with Image.open(path) as image:
+        # Opened here, so that it is closed whatever ends this, Ctrl-C too.
+        with path.open("rb") as file, Image.open(file) as image:
             image.load()
             return image
+    except UnidentifiedImageError:
+        raise InvalidArgument(
+            f"got {path}, expected an image: its format is none that Pillow reads"
+        ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InvalidArgument(f"got {path}, expected an image: {error}") from None
 
@@ -125,11 +130,23 @@ def preprocess(image: Image.Image, wanted: ImageInput, scaling: Scaling = Scalin
     """
     from PIL.Image import Resampling
 
-    coloured = image.convert("L" if wanted.channels == 1 else "RGB")
+    coloured = _of_eight_bits(image).convert("L" if wanted.channels == 1 else "RGB")
     resized = np.asarray(coloured.resize(wanted.size, Resampling.BILINEAR))
     pixels = resized.reshape(*resized.shape[:2], wanted.channels)
     scaled = _scaled(pixels, wanted, scaling)
     return converted(scaled.transpose(2, 0, 1) if wanted.layout is Layout.NCHW else scaled, wanted.spec)
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image that Pillow converts to grey or colour as it looks."""
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):
+        from PIL.Image import fromarray
+
+        # Of 16 bits; Pillow would cut all above 255 off.
+        return fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:  # Pillow warns of what it drops
+        return image.convert("RGBA")
+    return image
 
 
 def _scaled(pixels: Array, wanted: ImageInput, scaling: Scaling) -> Array:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from yais.client.datatypes import datatype_of
 from yais.client.endpoint import Endpoint
 from yais.client.image import ImageInput, Layout
-from yais.core.tensor import DataType, TensorSpec
+from yais.core.tensor import TensorSpec
 from yais.errors import InvalidArgument
 from yais.protocol import kserve_pb2 as pb
 from yais.protocol import model_config_pb2 as config_pb
@@ -63,7 +64,7 @@ def image_model(endpoint: Endpoint, name: str, version: str = "") -> ImageModel:
 
 
 def _item(tensor: pb.ModelMetadataResponse.TensorMetadata, *, batched: bool) -> TensorSpec:
-    return TensorSpec(tensor.name, DataType(tensor.datatype), tuple(tensor.shape)[batched:])
+    return TensorSpec(tensor.name, datatype_of(tensor.datatype, tensor.name), tuple(tensor.shape)[batched:])
 
 
 def _layout(described: config_pb.ModelInput, model: str) -> Layout:

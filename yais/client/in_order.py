@@ -32,14 +32,26 @@ def answered_in_order(
     ------
     YaisError
         The first failure, in the order of the requests. Those behind it go on unheard.
+    Exception
+        What `calls` raises, once the requests before it are answered.
     """
     waiting: deque[Future[Any]] = deque()
-    for call in calls:
-        waiting.append(_sent(transport, call))
+    trouble: Exception | None = None
+    coming = iter(calls)
+    while True:
+        try:
+            waiting.append(_sent(transport, next(coming)))
+        except StopIteration:
+            break
+        except Exception as error:
+            trouble = error
+            break
         if len(waiting) == in_flight:
             yield transport.answers(_reply(waiting.popleft(), timeout))
     while waiting:
         yield transport.answers(_reply(waiting.popleft(), timeout))
+    if trouble is not None:
+        raise trouble
 
 
 def _sent(transport: Transport, call: InferCall) -> Future[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import grpc
 
+from yais.client.inference_service import service_method
 from yais.core.arrays import prepared, presented
 from yais.core.clock import Deadline
 from yais.core.future import Future
@@ -22,7 +23,6 @@ from yais.rpc.client import Channels, ClientUnary, Retry
 
 __all__ = ["InferRemoteRunner", "RemoteInferenceManager"]
 
-_SERVICE = "/inference.GRPCInferenceService/"
 _THREADS = {"pre": 1, "post": 3}  # as a local manager has
 
 
@@ -83,7 +83,7 @@ class RemoteInferenceManager:
     def server_ready(self) -> bool:
         """Whether the server takes inference requests; False when it cannot be reached."""
         try:
-            reply = self._call("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse)
+            reply = self._call("ServerReady", pb.ServerReadyRequest())
         except YaisError as error:
             if error.code is Code.UNAVAILABLE:
                 return False
@@ -92,8 +92,7 @@ class RemoteInferenceManager:
 
     def get_models(self) -> list[str]:
         """Return the names of the models that take requests. Raises what the server answers."""
-        request = pb.RepositoryIndexRequest(ready=True)
-        index = self._call("RepositoryIndex", request, pb.RepositoryIndexResponse)
+        index = self._call("RepositoryIndex", pb.RepositoryIndexRequest(ready=True))
         return sorted({model.name for model in index.models})
 
     def infer_runner(
@@ -115,14 +114,10 @@ class RemoteInferenceManager:
             What the server answers: NotFound for an unknown model, Unavailable for one not ready or a
             server that cannot be reached.
         """
-        metadata = self._call(
-            "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version), pb.ModelMetadataResponse
-        )
-        config = self._call(
-            "ModelConfig", pb.ModelConfigRequest(name=name, version=version), pb.ModelConfigResponse
-        )
+        metadata = self._call("ModelMetadata", pb.ModelMetadataRequest(name=name, version=version))
+        config = self._call("ModelConfig", pb.ModelConfigRequest(name=name, version=version))
         return InferRemoteRunner(
-            self._method("ModelInfer", pb.ModelInferResponse),
+            service_method(self._channels, "ModelInfer", self._timeout),
             metadata,
             config.config.max_batch_size,
             version,
@@ -171,17 +166,8 @@ class RemoteInferenceManager:
         """Close."""
         self.close()
 
-    def _method(self, rpc: str, response: type[Any]) -> ClientUnary[Any, Any]:
-        return ClientUnary(
-            self._channels,
-            _SERVICE + rpc,
-            lambda message: message.SerializeToString(),
-            response.FromString,
-            timeout=self._timeout,
-        )
-
-    def _call(self, rpc: str, request: Any, response: type[Any]) -> Any:
-        return self._method(rpc, response).call(request)
+    def _call(self, rpc: str, request: Any) -> Any:
+        return service_method(self._channels, rpc, self._timeout).call(request)
 
 
 class InferRemoteRunner(AbstractInferRunner[Any]):

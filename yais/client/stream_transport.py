@@ -97,9 +97,11 @@ class StreamTransport:
             if stream is None or stream.ended:
                 stream = self._streams[turn] = _Stream(self._open)
             number = str(next(self._numbers))
+            # Before it is seen whether there is an alarm: one that goes off now must see the request.
+            stream.expect(number, _Pending(request.id, done, due))
             if self._alarm is None:
                 self._alarm = self._timer.call_at(due, self._end_overdue)
-        stream.send(number, request, _Pending(request.id, done, due))
+        stream.send(number, request.message)
 
     def answers(self, reply: Sequence[pb.ModelInferResponse]) -> Sequence[InferAnswer]:
         """Return the answers to a request, without the empty one that only ends them."""
@@ -143,11 +145,14 @@ class _Stream:
         """Whether the stream is over."""
         return self._end is not None
 
-    def send(self, number: str, request: StreamRequest, pending: _Pending) -> None:
-        """Write a request; one that cannot be written ends with the status of the stream."""
+    def expect(self, number: str, pending: _Pending) -> None:
+        """Wait for the answers to a request that will be sent."""
         self._pending[number] = pending
+
+    def send(self, number: str, request: bytes) -> None:
+        """Write a request; one that cannot be written ends with the status of the stream."""
         text = number.encode()
-        message = b"".join((request.message, _ID, encode_varint(len(text)), text))
+        message = b"".join((request, _ID, encode_varint(len(text)), text))
         if not self._stream.write(message) and self._end is not None:
             self._end_all()
 

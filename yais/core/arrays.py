@@ -5,7 +5,7 @@ BF16 has no type in numpy: callers pass and get float32, and `DataType.BF16.nump
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import InvalidArgument
 
-__all__ = ["bf16_to_float32", "converted", "float32_to_bf16", "prepared", "presented"]
+__all__ = ["bf16_to_float32", "converted", "float32_to_bf16", "numbers", "prepared", "presented"]
 
 Array = npt.NDArray[Any]
 
@@ -57,7 +57,8 @@ def converted(value: Any, spec: TensorSpec) -> Array:
         array = _array(value)
         # Whether whole numbers fit is a matter of their values, not of their type.
         whole = array.dtype.kind in "iu" and wanted.kind in "iu"
-        result = array.astype(wanted, "C", casting="unsafe" if whole else "same_kind", copy=False)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            result = array.astype(wanted, "C", casting="unsafe" if whole else "same_kind", copy=False)
     except ValueError as error:
         raise InvalidArgument(f"input '{spec.name}': {error}") from None
     except TypeError:
@@ -70,6 +71,18 @@ def converted(value: Any, spec: TensorSpec) -> Array:
             f"{spec.datatype.value} cannot hold"
         )
     return float32_to_bf16(result) if spec.datatype is DataType.BF16 else result
+
+
+def numbers(values: Sequence[Any]) -> Array:
+    """Return what numpy makes of a list, but whole numbers above and below 2**63 together stay whole."""
+    array = np.asarray(values)
+    if (
+        array.dtype == np.float64
+        and all(type(value) is int for value in values)
+        and min(values, default=-1) >= 0
+    ):
+        return np.asarray(values, np.uint64)
+    return array
 
 
 def presented(array: Array, datatype: DataType) -> Array:

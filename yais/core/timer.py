@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import logging
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yais.core.clock import NANOSECONDS, Clock, monotonic
-from yais.core.thread_pool import name_thread
+from yais.core.thread_pool import name_thread, wake_on_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,9 +100,7 @@ class Timer:
 
     def _run(self) -> None:
         name_thread(self._thread.name)
-        # By default Linux wakes a sleeper up to 50 µs late, to wake several at once (prctl(2)).
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{threading.get_native_id()}/timerslack_ns").write_text("1")
+        wake_on_time()
         while (callback := self._next()) is not None:
             try:
                 callback()

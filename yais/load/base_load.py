@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from yais.client.transport import Done
 from yais.core.clock import Clock
 from yais.core.thread_pool import name_thread
-from yais.errors import Code, InvalidArgument, status_of
+from yais.errors import Code, FailedPrecondition, InvalidArgument, status_of
 from yais.load.recorder import Recorder
 from yais.load.recording import Recording
 
@@ -95,7 +95,12 @@ class BaseLoad(ABC):
 
     def _run(self) -> None:
         name_thread("yais-load")
-        self._begin()
+        try:
+            self._begin()
+        except BaseException:  # of a schedule, or of what is told of back-offs: nobody would send any more
+            with self._lock:
+                self._end(self._now())
+            raise
 
     def _now(self) -> int:
         return self._clock() - self._start
@@ -110,10 +115,14 @@ class BaseLoad(ABC):
         return True
 
     def _send(self, due: int, now: int) -> None:
-        request = self._requests[next(self._numbers) % len(self._requests)]
         done = partial(self._answered, due, now)
         try:
+            request = self._requests[next(self._numbers) % len(self._requests)]
             self._transport.send(request, done)
+        except FailedPrecondition as error:
+            with self._lock:  # the transport is closed: its thread, which sends, must come to an end
+                self._end(self._now())
+            done(*status_of(error), None)
         except Exception as error:
             done(*status_of(error), None)
         self._spent.append(self._now() - now)

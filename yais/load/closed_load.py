@@ -57,16 +57,6 @@ class ClosedLoad(BaseLoad):
         self._until_failure = until_failure
         self._here = _Here()
 
-    def set_in_flight(self, in_flight: int) -> None:
-        """Keep another number in flight, from the next answer on.
-
-        Raises
-        ------
-        InvalidArgument
-            It is less than one.
-        """
-        self._in_flight = _checked("in_flight", in_flight)
-
     def _begin(self) -> None:
         self._here.sending = True
         while self._send_next():

@@ -63,7 +63,7 @@ def read_array(path: Path, spec: TensorSpec) -> Array:
             array: Array = np.load(path, allow_pickle=False)
             return array
         data = path.read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         text = error.strerror if isinstance(error, OSError) else error
         raise InvalidArgument(f"input '{spec.name}': {path}: {text}") from None
     if spec.datatype is DataType.BYTES:

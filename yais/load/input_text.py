@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yais.core.arrays import numbers
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import InvalidArgument
 from yais.load.input_file import read_array
@@ -46,7 +47,7 @@ def parse_input(text: str, inputs: ModelInputs) -> tuple[str, Array]:
     spec = known.get(name)
     if spec is None:
         raise InvalidArgument(
-            f"got an input '{name}' for model '{inputs.model}', expected {', '.join(known)}"
+            f"got an input '{name}' for model '{inputs.model}', expected {', '.join(known) or 'none'}"
         )
     if value.startswith("@"):
         return name, _read(Path(value[1:]), spec, inputs.max_batch_size)
@@ -63,8 +64,8 @@ def _read(path: Path, spec: TensorSpec, limit: int) -> Array:
 def _nested(text: str, spec: TensorSpec) -> Array:
     try:
         values = json.loads(text)
-        return np.asarray(values, np.object_ if spec.datatype is DataType.BYTES else None)
-    except ValueError as error:  # no JSON, or lists of different lengths
+        return np.asarray(values, np.object_) if spec.datatype is DataType.BYTES else numbers(values)
+    except (ValueError, RecursionError) as error:  # no JSON, or lists of different lengths, or too deep
         raise InvalidArgument(f"input '{spec.name}': {error}") from None
 
 
@@ -76,11 +77,14 @@ def _elements(text: str, spec: TensorSpec) -> Array:
         if spec.datatype is DataType.BOOL:
             return np.asarray([_TRUTHS[part.strip().lower()] for part in parts])
         whole = spec.datatype.numpy.kind in "iu" and spec.datatype is not DataType.BF16
-        return np.asarray([int(part) if whole else float(part) for part in parts])
+        array = numbers([int(part) if whole else float(part) for part in parts])
+        if array.dtype != np.object_:  # numpy's type for whole numbers beyond 64 bits
+            return array
     except (KeyError, ValueError):
-        raise InvalidArgument(
-            f"got '{text}' for input '{spec.name}', expected {spec.datatype.value} values and commas"
-        ) from None
+        pass
+    raise InvalidArgument(
+        f"got '{text}' for input '{spec.name}', expected {spec.datatype.value} values and commas"
+    )
 
 
 def _shaped(elements: Array, spec: TensorSpec, limit: int) -> Array:

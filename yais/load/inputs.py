@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yais.client.datatypes import datatype_of
 from yais.client.endpoint import Endpoint
 from yais.client.infer_call import InputTensor
 from yais.core.arrays import converted
-from yais.core.tensor import DataType, TensorSpec
-from yais.errors import InvalidArgument, Unimplemented
+from yais.core.tensor import TensorSpec
+from yais.errors import InvalidArgument, NotFound, Unimplemented
 from yais.load.input_sizes import Shapes, check_batch, item_shapes, sized
 from yais.load.made_up import Kind, made_up
 from yais.protocol import kserve_pb2 as pb
@@ -69,11 +70,11 @@ def model_inputs(endpoint: Endpoint, model: str, version: str = "") -> ModelInpu
     metadata = endpoint.call("ModelMetadata", pb.ModelMetadataRequest(name=model, version=version))
     try:
         config = endpoint.call("ModelConfig", pb.ModelConfigRequest(name=model, version=version)).config
-    except Unimplemented:  # an extension of Triton's, not part of the protocol itself
+    except (Unimplemented, NotFound):  # an extension of Triton's, not part of the protocol itself
         config = model_config_pb2.ModelConfig()
     items = slice(config.max_batch_size > 0, None)
     specs = tuple(
-        TensorSpec(tensor.name, DataType(tensor.datatype), tuple(tensor.shape)[items])
+        TensorSpec(tensor.name, datatype_of(tensor.datatype, tensor.name), tuple(tensor.shape)[items])
         for tensor in metadata.inputs
     )
     return ModelInputs(model, version, specs, config.max_batch_size, metadata, config)
@@ -152,7 +153,7 @@ def from_arrays(inputs: ModelInputs, arrays: Mapping[str, Any]) -> tuple[InputTe
     unknown = [name for name in arrays if name not in known]
     if missing or unknown:
         what = f"no input '{missing[0]}'" if missing else f"an input '{unknown[0]}'"
-        raise InvalidArgument(f"got {what} for model '{inputs.model}', expected {', '.join(known)}")
+        raise InvalidArgument(f"got {what} for model '{inputs.model}', expected {', '.join(known) or 'none'}")
     return tuple(
         _tensor(spec, _fitted(inputs, spec, converted(arrays[spec.name], spec)))
         for spec in inputs.specs

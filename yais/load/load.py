@@ -10,7 +10,7 @@ __all__ = ["Load"]
 
 
 class Load(Protocol):
-    """Requests that are being sent. Thread-safe."""
+    """Requests that are being sent. Thread-safe. Closing the transport ends it."""
 
     def start(self) -> None:
         """Begin; once."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yais.core.tensor import DataType, TensorSpec
+from yais.errors import InvalidArgument
 from yais.load.input_sizes import Shapes, item_shapes
 from yais.protocol.tensor_codec import objects
 
@@ -19,6 +20,8 @@ Array = npt.NDArray[Any]
 
 Kind = Literal["random", "zero"]
 """What made-up tensors hold: small numbers, or zeros."""
+
+_TOO_LARGE = 2 << 30  # bytes; a message of gRPC is smaller
 
 _LETTERS = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", np.uint8)
 
@@ -60,13 +63,14 @@ def made_up(
     Raises
     ------
     InvalidArgument
-        The model does not take these shapes.
+        The model does not take these shapes, or they are too large.
     """
     random = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     wanted = item_shapes(specs, shapes or {})
     for spec in specs:
         shape = (*leading, *wanted[spec.name])
+        _check_size(spec, shape, string_length or 1)
         if spec.datatype is not DataType.BYTES:
             arrays[spec.name] = _numbers(random, spec.datatype, shape, kind)
         elif string_data is not None:
@@ -74,6 +78,14 @@ def made_up(
         else:
             arrays[spec.name] = _texts(random, shape, kind, string_length)
     return arrays
+
+
+def _check_size(spec: TensorSpec, shape: tuple[int, ...], string_length: int) -> None:
+    element = string_length if spec.datatype is DataType.BYTES else spec.datatype.size
+    if math.prod(shape) * element >= _TOO_LARGE:
+        raise InvalidArgument(
+            f"got shape {list(shape)} for {spec.name}: {spec.datatype.value}, expected less than 2 GiB"
+        )
 
 
 def _numbers(random: np.random.Generator, datatype: DataType, shape: tuple[int, ...], kind: Kind) -> Array:

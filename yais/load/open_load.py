@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from yais.core.clock import NANOSECONDS, Clock, monotonic
+from yais.core.thread_pool import wake_on_time
 from yais.errors import Code
 from yais.load.base_load import BaseLoad, Sender
 from yais.load.open_loop import OpenLoop
@@ -65,13 +64,12 @@ class OpenLoad(BaseLoad):
         self._stopping = threading.Event()
 
     def _begin(self) -> None:
-        # By default Linux wakes a sleeper up to 50 µs late, to wake several at once (prctl(2)).
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{threading.get_native_id()}/timerslack_ns").write_text("1")
+        wake_on_time()
         while self._ended is None:
             rest = 0.0 if self._pump() else _REST
-            left = (self._loop.next - self._now()) / NANOSECONDS
-            self._stopping.wait(min(max(left, rest), _NAP))
+            left = max((self._loop.next - self._now()) / NANOSECONDS, rest)
+            if left > 0:
+                self._stopping.wait(min(left, _NAP))
 
     def _pump(self) -> bool:
         """Send what is due, or leave it to the thread that is doing so; return whether any was sent."""
@@ -90,11 +88,14 @@ class OpenLoad(BaseLoad):
 
     def _answered(self, due: int, sent: int, code: Code, text: str, reply: Any) -> None:  # noqa: ARG002
         with self._lock:
-            self._write_down(self._now(), due, sent, code, text)
+            now = self._now()
+            self._write_down(now, due, sent, code, text)
             if self._ended is not None:
                 self._see_whether_over()
                 return
-        self._pump()
+            any_due = self._loop.next <= now
+        if any_due:
+            self._pump()
 
     def _tell(self) -> None:
         if self._loop.back_offs > self._told:

@@ -94,8 +94,10 @@ class OpenLoop:
         self._recorder.sent(now, late=late, held_back=late and self._backing_off)
         self._sent += 1
         self._due = next(self._to_send)
+        if self._due > now:
+            self._backing_off = False
         if self._sent == self._count:
-            self.ended = max(now, self._due)
+            self.ended = int(max(now, min(self._due, self._end)))
         return due
 
     def stop(self, now: int) -> int:
@@ -108,7 +110,11 @@ class OpenLoop:
 
     def _reach(self, now: int) -> None:
         last = min(now, self._end - 1)
-        while self._next_reached <= last and self._reached < self._count and self.ended is None:
+        if self._next_reached > last or self._reached == self._count or self.ended is not None:
+            return
+        while self._next_reached <= last and self._reached < self._count:
             self._reached += 1
-            self._recorder.scheduled(now)
+            self._recorder.scheduled(self._next_reached)
             self._next_reached = next(self._to_reach)
+        if self._reached == self._count:
+            self._recorder.asked(int(min(self._next_reached, self._end)))

@@ -20,6 +20,8 @@ class RateSearch:
         Ends when the rates between which the answer lies are this close, as a part of the higher.
     lowest
         Requests/s below which no rate is halved.
+    highest
+        Requests/s beyond which no rate is doubled.
 
     Attributes
     ----------
@@ -34,13 +36,16 @@ class RateSearch:
         The start is no positive rate, or the tolerance not between 0 and 1.
     """
 
-    def __init__(self, start: float, tolerance: float, *, lowest: float = 1.0) -> None:
+    def __init__(
+        self, start: float, tolerance: float, *, lowest: float = 1.0, highest: float = math.inf
+    ) -> None:
         if not 0 < start < math.inf:
             raise InvalidArgument(f"start: got {start}, expected a positive number of requests/s")
         if not 0 < tolerance < 1:
             raise InvalidArgument(f"tolerance: got {tolerance}, expected a number between 0 and 1")
         self._tolerance = tolerance
         self._lowest = lowest
+        self._highest = highest
         self._too_much: float | None = None
         self.best: float | None = None
         self.rate: float | None = start
@@ -57,7 +62,7 @@ class RateSearch:
     def _next(self) -> float | None:
         if self._too_much is None:
             assert self.best is not None
-            return self.best * 2
+            return min(self.best * 2, self._highest) if self.best < self._highest else None
         if self.best is None:
             return self._too_much / 2 if self._too_much > self._lowest else None
         if self._too_much - self.best <= self._tolerance * self._too_much:

@@ -46,7 +46,9 @@ class Recorder:
         self._slice_from = 0
         self._past: list[_Past] = []
         self._outstanding = 0
+        self._peak = 0  # of the slice
         self._last_answer = 0
+        self._asked: int | None = None
 
     @property
     def outstanding(self) -> int:
@@ -59,11 +61,16 @@ class Recorder:
             self._close_slices(now)
         self._new.scheduled += number
 
+    def asked(self, until: int) -> None:
+        """Take note that all are due that will be, and of when one more would have been."""
+        self._asked = until
+
     def sent(self, now: int, *, late: bool = False, held_back: bool = False) -> None:
         """Count a request that goes out."""
         if now >= self._slice_from + self._length:
             self._close_slices(now)
         self._outstanding += 1
+        self._peak = max(self._peak, self._outstanding)
         new = self._new
         new.sent += 1
         if late:
@@ -109,6 +116,8 @@ class Recorder:
         whole.add(self._total)
         whole.seconds = (now if ended is None else ended) / NANOSECONDS
         whole.drained = until / NANOSECONDS
+        if self._asked is not None and self._asked / NANOSECONDS < whole.seconds:
+            whole.asked = self._asked / NANOSECONDS
         whole.slices = [past.slice for past in self._past]
         if until > self._slice_from:
             whole.slices = [*whole.slices, self._sliced(until - self._slice_from)]
@@ -123,21 +132,23 @@ class Recorder:
         return window
 
     def _gather(self) -> None:
-        new, self._new = self._new, Recording()
-        for sum_ in (self._slice, self._window, self._total):
-            sum_.add(new)
+        sums = [_sum(each, self._new) for each in (self._slice, self._window, self._total)]
+        # All at once: Ctrl-C, in the thread that looks, must not leave something counted in one of them only.
+        self._slice, self._window, self._total, self._new = *sums, Recording()
 
     def _close_slices(self, now: int) -> None:
         while now >= self._slice_from + self._length:
             self._gather()
             counts = counts_of(self._slice.latency)
             used = np.flatnonzero(counts)
-            self._past.append(_Past(self._sliced(self._length), used, counts[used]))
-            self._slice = Recording()
-            self._slice_from += self._length
-            if len(self._past) == _SLICES:
-                self._past = [_joined(*pair) for pair in zip(self._past[::2], self._past[1::2], strict=True)]
-                self._length *= 2
+            past = [*self._past, _Past(self._sliced(self._length), used, counts[used])]
+            end, length = self._slice_from + self._length, self._length
+            if len(past) == _SLICES:
+                past = [_joined(*pair) for pair in zip(past[::2], past[1::2], strict=True)]
+                length *= 2
+            # All at once, as in `_gather`.
+            self._past, self._slice, self._slice_from, self._length = past, Recording(), end, length
+            self._peak = self._outstanding
 
     def _sliced(self, length: int) -> Slice:
         """Return the present slice as if it ended now."""
@@ -150,12 +161,19 @@ class Recorder:
             sent=current.sent,
             completed=current.completed,
             failed=current.failed.total(),
-            outstanding=self._outstanding,
+            outstanding=self._peak,
             p50=p50,
             p90=p90,
             p99=p99,
             max=highest,
         )
+
+
+def _sum(first: Recording, second: Recording) -> Recording:
+    both = Recording()
+    both.add(first)
+    both.add(second)
+    return both
 
 
 def _joined(first: _Past, second: _Past) -> _Past:
@@ -172,7 +190,7 @@ def _joined(first: _Past, second: _Past) -> _Past:
         sent=first.slice.sent + second.slice.sent,
         completed=both.completed,
         failed=first.slice.failed + second.slice.failed,
-        outstanding=second.slice.outstanding,
+        outstanding=max(first.slice.outstanding, second.slice.outstanding),
         p50=p50,
         p90=p90,
         p99=p99,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hdrh.histogram import HdrHistogram
 
 from yais.errors import Code
-from yais.load.histogram import latency_histogram, mean_of, values_at
+from yais.load.histogram import latency_histogram, moments, values_at
 
 __all__ = ["Recording", "Slice"]
 
@@ -25,7 +25,7 @@ class Slice:
     scheduled, sent, completed, failed
         Requests that were due, went out, were answered with OK, were answered otherwise.
     outstanding
-        Requests in flight at its end.
+        Requests in flight at most: those of a stall within it show.
     p50, p90, p99, max
         Latency of those completed, milliseconds; None where there are none.
     """
@@ -50,9 +50,13 @@ class Recording:
     Attributes
     ----------
     seconds
-        From the start to the last moment at which a request was due or, when less is sent, was sent.
+        From the start to the end of the sending, which of a number of requests at a rate is when one more
+        would have been due.
     drained
         From the start to the last answer, and no less than `seconds`.
+    asked
+        From the start to when one more would have been due, of a number of requests of which some had to
+        wait; 0 where that is `seconds`.
     scheduled, sent, completed
         Requests that were due, that went out, that were answered with OK.
     late
@@ -80,6 +84,7 @@ class Recording:
     service: HdrHistogram = field(default_factory=latency_histogram)
     seconds: float = 0.0
     drained: float = 0.0
+    asked: float = 0.0
     scheduled: int = 0
     sent: int = 0
     completed: int = 0
@@ -95,7 +100,8 @@ class Recording:
     @property
     def rate_asked(self) -> float:
         """Requests due per second."""
-        return self.scheduled / self.seconds if self.seconds else 0.0
+        seconds = self.asked or self.seconds
+        return self.scheduled / seconds if seconds else 0.0
 
     @property
     def rate_sent(self) -> float:
@@ -125,7 +131,7 @@ class Recording:
     @property
     def mean(self) -> float | None:
         """Mean latency in milliseconds; None where nothing was completed."""
-        return mean_of(self.latency) / 1e6 if self.completed else None
+        return moments(self.latency)[0] / 1e6 if self.completed else None
 
     def add(self, other: Recording) -> None:
         """Add a window that came later. Times are added up too; `slices` stays as it is."""

@@ -144,19 +144,19 @@ def _rates(recording: Recording, schedule: Schedule | None) -> Figure:
 
 
 def _outstanding(slices: Sequence[Slice]) -> Figure:
-    points = [(0.0, 0.0), *((each.start + each.seconds, float(each.outstanding)) for each in _full(slices))]
+    points = [(_middle(each), float(each.outstanding)) for each in _full(slices)]
     top = max(each.outstanding for each in slices)
     return Figure(
         "In flight",
-        "Requests sent and not yet answered, as each moment ends. A line that climbs is a server that does "
-        "not keep up.",
+        "The most requests in each moment that were sent and not yet answered. A peak is a server that "
+        "stalled; a line that climbs is one that does not keep up.",
         chart(
             "Requests in flight over time",
-            f"At most {count(top)} at the end of a moment",
+            f"At most {count(top)}",
             _time(slices),
             Axis("requests", LinearScale.upto(max(5, top))),
             [Line("in flight", points, "blue", filled=True)],
-            _readouts(slices, [f"{count(each.outstanding)} in flight" for each in slices]),
+            _readouts(slices, [f"at most {count(each.outstanding)} in flight" for each in slices]),
         ),
     )
 

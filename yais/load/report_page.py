@@ -74,9 +74,13 @@ details[open] summary { margin-bottom: 0.75rem; }
 .at > * { visibility: hidden; }
 .at rect { visibility: visible; fill: none; pointer-events: all; }
 .at:hover > * { visibility: visible; }
+@media (max-width: 70rem) {
+  .tiles { grid-template-columns: repeat(3, 1fr); }
+}
 @media (max-width: 34rem) {
   .card { padding: 0.75rem; }
   .grid { gap: 0.75rem; margin-top: 0.75rem; }
+  .tiles { grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
   .tile b { font-size: 1.35rem; }
   th, td { padding: 0.3rem 0.25rem; }
   svg text { font-size: 17px; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from yais.load.histogram import mean_of, values_at
+from yais.load.histogram import moments, values_at
 from yais.load.markup import escape
 from yais.load.recording import Recording, Slice
 from yais.load.report_numbers import count, milliseconds, share
@@ -13,7 +13,7 @@ __all__ = ["facts_table", "latency_table", "slices_table", "statuses", "tiles"]
 
 _PERCENTS = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 _SLICE_COLUMNS = (
-    *("from, s", "for, s", "due", "sent", "completed", "failed", "in flight"),
+    *("from, s", "for, s", "due", "sent", "completed", "failed", "most in flight"),
     *("p50", "p90", "p99", "max"),
 )
 
@@ -54,7 +54,7 @@ def latency_table(recording: Recording) -> str:
     """Return percentiles, from when requests were due and from when they were sent."""
     names = [*(f"p{percent:g}" for percent in _PERCENTS), "max", "mean"]
     columns: list[list[float | None]] = [
-        [value / 1e6 for value in (*values_at(each, [*_PERCENTS, 100]), mean_of(each))]
+        [value / 1e6 for value in (*values_at(each, [*_PERCENTS, 100]), moments(each)[0])]
         if recording.completed
         else [None] * len(names)
         for each in (recording.latency, recording.service)

@@ -14,9 +14,13 @@ from typing import Protocol
 from yais.core.clock import NANOSECONDS
 from yais.errors import InvalidArgument
 
-__all__ = ["Constant", "Cyclic", "Linear", "Poisson", "Schedule"]
+__all__ = ["HIGHEST_RATE", "Constant", "Cyclic", "Linear", "Poisson", "Schedule"]
+
+HIGHEST_RATE = 1e5
+"""Requests/s: the original's limit, too. What cannot be sent in time must still be counted in time."""
 
 _FLOOR = 2.0  # requests/s
+_STEP = 0.001  # seconds for which a rate is taken to be constant, at most
 
 
 class Schedule(Protocol):
@@ -76,7 +80,7 @@ class Linear:
 
     def rate(self, seconds: float) -> float:
         """Return the rate at a moment."""
-        return max(_FLOOR, self._rate + self._alpha / 60 * seconds)
+        return _bounded(self._rate + self._alpha / 60 * seconds)
 
 
 class Cyclic:
@@ -101,7 +105,8 @@ class Cyclic:
 
     def rate(self, seconds: float) -> float:
         """Return the rate at a moment."""
-        return max(_FLOOR, self._rate + self._alpha * math.sin(2 * math.pi * self._beta * seconds / 60))
+        swing = self._alpha * math.sin(2 * math.pi * self._beta * seconds / 60)
+        return _bounded(self._rate + swing)
 
 
 class Poisson:
@@ -140,11 +145,20 @@ class Poisson:
 
 
 def _paced(schedule: Schedule) -> Iterator[int]:
-    """Follow a rate that changes: from each request to the next as long as the rate there says."""
+    """Follow a rate that changes: a request each time the integral of the rate has grown by one."""
     moment = 0.0
     while True:
         yield int(moment * NANOSECONDS)
-        moment += 1 / schedule.rate(moment)
+        left, rate = 1.0, schedule.rate(moment)
+        while left > rate * _STEP:  # the rate may change much until the next request
+            left -= rate * _STEP
+            moment += _STEP
+            rate = schedule.rate(moment)
+        moment += left / rate
+
+
+def _bounded(rate: float) -> float:
+    return min(max(_FLOOR, rate), HIGHEST_RATE)
 
 
 def _checked(rate: float) -> float:

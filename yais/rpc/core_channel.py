@@ -10,6 +10,8 @@ Traps it keeps from the rest of the package:
   outstanding: closing waits for those.
 - A refused batch is never freed. What can be refused, metadata, is checked before.
 - An event may come before the function that starts the call has returned. Callbacks run only after it.
+- A signal's exception (KeyboardInterrupt) may come out of the function that starts operations, whether or not
+  it has started them. Their events are then not counted on, but taken when they come.
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ WAIT_FOR_READY: int = (
     cygrpc.InitialMetadataFlags.wait_for_ready | cygrpc.InitialMetadataFlags.wait_for_ready_explicitly_set
 )
 """Flag of headers: wait for a connection until the deadline instead of failing with UNAVAILABLE."""
+
+_UNSURE_FOR = 1.0
+"""Seconds that core takes to close, at most, when nothing is in flight. When it takes longer, what may have
+been started has been, and core waits for its events."""
 
 _CODES = {int(code): code for code in Code}
 
@@ -76,6 +82,9 @@ class CoreChannel:
         self._lock = threading.Lock()  # taken by itself, which is cheaper than by the condition
         self._changed = threading.Condition(self._lock)
         self._outstanding = 0
+        # Tags of what may have been started; not in the number above.
+        self._unsure: set[Callable[[Any], None]] = set()
+        self._expected = 0  # 1 while one event of those is counted on, in _outstanding
         self._closing = False
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -96,21 +105,33 @@ class CoreChannel:
         with self._lock:
             if self._closing:
                 raise FailedPrecondition(f"the channel to {self._target} is closed")
-            # No census context, no registered handle: both are conveniences of grpcio's own client.
-            call.core = self._core.integrated_call(0, method, None, at, None, None, batches, None, None)
-            self._outstanding += len(batches)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._poll, name="yais-client", daemon=True)
                 self._thread.start()
-            elif self._outstanding == len(batches):
+            elif not self._outstanding:
                 self._changed.notify()
+            outstanding = self._outstanding
+            try:
+                # No census context, no registered handle: both are conveniences of grpcio's own client.
+                call.core = self._core.integrated_call(0, method, None, at, None, None, batches, None, None)
+                self._outstanding += len(batches)
+            except BaseException:
+                self._outstanding = outstanding
+                self._unsure.update(tag for _, tag in batches)
+                raise
 
     def start(self, core: Any, operations: tuple[Any, ...], tag: Callable[[Any], None]) -> bool:
         """Start operations of a call that has begun; False, and nothing is started, when it is over."""
         with self._lock:
-            if not core.operate(operations, tag):
-                return False
-            self._outstanding += 1
+            outstanding = self._outstanding
+            try:
+                if not core.operate(operations, tag):
+                    return False
+                self._outstanding += 1
+            except BaseException:
+                self._outstanding = outstanding
+                self._unsure.add(tag)
+                raise
             return True
 
     def close(self, message: str) -> None:
@@ -127,13 +148,26 @@ class CoreChannel:
         self._finish(message)
 
     def _finish(self, message: str) -> None:
-        self._core.close(int(Code.CANCELLED), message)  # waits; a second call waits for the first
+        self._close_core(message)  # waits; a second call waits for the first
         with self._lock:
             self._closed = True
             self._changed.notify_all()
             thread = self._thread
         if thread is not None:
             thread.join()
+
+    def _close_core(self, message: str) -> None:
+        if not self._unsure:
+            self._core.close(int(Code.CANCELLED), message)
+            return
+        closing = threading.Thread(target=self._core.close, args=(int(Code.CANCELLED), message), daemon=True)
+        closing.start()
+        while closing.is_alive():
+            closing.join(_UNSURE_FOR)
+            with self._lock:
+                if closing.is_alive() and not self._outstanding:
+                    self._outstanding = self._expected = 1
+                    self._changed.notify()
 
     def _poll(self) -> None:
         name_thread("yais-client")
@@ -151,7 +185,12 @@ class CoreChannel:
             if tag is None:  # nothing came for a while
                 continue
             with lock:
-                self._outstanding -= 1
+                if self._unsure and tag in self._unsure:
+                    self._unsure.discard(tag)
+                    self._outstanding -= self._expected
+                    self._expected = 0
+                else:
+                    self._outstanding -= 1
             try:
                 tag(event)
             except BaseException:  # SystemExit, too, must not end the thread that all calls need

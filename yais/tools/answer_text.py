@@ -14,7 +14,7 @@ from yais.client.classes import class_scores
 from yais.client.infer_call import InferAnswer
 from yais.core.tensor import DataType, TensorSpec
 
-__all__ = ["answer_json", "answer_text"]
+__all__ = ["answer_json", "answer_text", "finite"]
 
 Array = npt.NDArray[Any]
 
@@ -48,6 +48,11 @@ def answer_json(answer: InferAnswer, types: Mapping[str, DataType]) -> dict[str,
     }
 
 
+def finite(value: float) -> float | None:
+    """Return a number as JSON has it: None for what is none, or infinite."""
+    return value if math.isfinite(value) else None
+
+
 def _spec(name: str, array: Array, types: Mapping[str, DataType]) -> TensorSpec:
     return TensorSpec(name, types.get(name, DataType.of(array.dtype)), array.shape)
 
@@ -74,8 +79,8 @@ def _classes(name: str, array: Array) -> Iterator[str]:
 
 
 def _element(element: Any) -> str:
-    text = element.decode("utf-8", "backslashreplace")
-    return json.dumps(text if len(text) <= _LONG else f"{text[:_LONG]}...", ensure_ascii=False)
+    text = json.dumps(element[: 4 * _LONG].decode("utf-8", "backslashreplace"), ensure_ascii=False)
+    return text if len(text) <= _LONG + 2 else f'{text[: _LONG + 1]}..."'
 
 
 def _described(spec: TensorSpec, array: Array) -> dict[str, Any]:
@@ -83,5 +88,5 @@ def _described(spec: TensorSpec, array: Array) -> dict[str, Any]:
     if spec.datatype is DataType.BYTES:
         flat = [element.decode("utf-8", "backslashreplace") for element in flat]
     elif array.dtype.kind == "f":
-        flat = [value if math.isfinite(value) else None for value in flat]
+        flat = [finite(value) for value in flat]
     return {"name": spec.name, "datatype": spec.datatype.value, "shape": list(spec.shape), "data": flat}

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from yais.errors import InvalidArgument
-from yais.load.schedule import Constant, Cyclic, Linear, Poisson, Schedule
+from yais.load.schedule import HIGHEST_RATE, Constant, Cyclic, Linear, Poisson, Schedule
 from yais.tools.option_groups import with_options
+from yais.tools.seconds import Seconds
 
 __all__ = ["Arrivals", "arrival_options"]
 
@@ -20,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _RATE = 1.0
 _FIRST_RATE = 2048.0  # of a search, as in the original
 _DURATION = 10.0
+_LOWEST_RATE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Arrivals:
     search: bool
 
     def __str__(self) -> str:
-        ends = f"{self.count} requests" if self.duration is None else f"{self.duration:g} s"
+        ends = _requests(self.count) if self.duration is None else f"{self.duration:g} s"
         match self.func:
             case "linear":
                 changes = f" {self.alpha:+g}/s each minute"
@@ -92,15 +94,19 @@ class Arrivals:
             raise click.UsageError(str(error)) from None
 
 
+def _requests(count: int | None) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
+
+
 _OPTIONS = (
     click.option(
         "--rate",
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.FloatRange(_LOWEST_RATE, HIGHEST_RATE),
         help=f"Requests/s. [default: {_RATE:g}; a search begins at {_FIRST_RATE:g}]",
     ),
     click.option(
         "--duration",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(zero=False),
         help=f"Seconds to send for. [default: {_DURATION:g}, unless there is a --count]",
     ),
     click.option("--count", type=click.IntRange(min=1), help="Requests to send, instead of a duration."),

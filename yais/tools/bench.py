@@ -25,10 +25,11 @@ from yais.load.input_sizes import Shapes
 from yais.load.made_up import made_up
 from yais.load.recording import Recording
 from yais.tools.bench_model import load_bench_model
-from yais.tools.latency_summary import latency_summary
+from yais.tools.latency_summary import latency_summary, milliseconds_text
 from yais.tools.progress import progress
 from yais.tools.runner_sender import RunnerSender
-from yais.tools.shape_option import parsed_shapes, shape_option
+from yais.tools.seconds import Seconds
+from yais.tools.shape_option import shape_option
 
 __all__ = ["bench"]
 
@@ -38,27 +39,19 @@ _STEP = 0.1  # seconds between two steps of the progress bar
 _COUNT = click.IntRange(min=1)
 
 
-def _finite(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    if not math.isfinite(value):  # click's range lets "nan" pass
-        raise click.BadParameter(f"got {value}, expected seconds")
-    return value
-
-
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(zero=False),
     default=5.0,
-    callback=_finite,
     show_default=True,
     help="How long to measure.",
 )
 @click.option(
     "--warmup",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=0.5,
-    callback=_finite,
     show_default=True,
     help="Seconds to run before that.",
 )
@@ -67,7 +60,7 @@ def _finite(_context: click.Context, _option: click.Parameter, value: float) -> 
 )
 @click.option("--buffers", type=_COUNT, help="Lanes, and requests in flight.  [default: twice --concurrency]")
 @click.option("--batch", type=_COUNT, default=1, show_default=True, help="Items per request.")
-@shape_option("BENCH")
+@shape_option()
 @click.option(
     "--intra-op-threads",
     "threads",
@@ -83,7 +76,7 @@ def bench(
     concurrency: int,
     buffers: int | None,
     batch: int,
-    shapes: tuple[str, ...],
+    shape: Shapes,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -91,11 +84,10 @@ def bench(
 
     MODEL is an ONNX file, or the directory of a model in a repository. Ctrl-C ends the measurement early.
     """
-    wanted = parsed_shapes(shapes)
     try:
         with InferenceManager(concurrency, buffers) as manager:
             loaded = load_bench_model(
-                model, executions=concurrency, threads=threads, batch=batch, shapes=wanted
+                model, executions=concurrency, threads=threads, batch=batch, shapes=shape
             )
             loaded.register(manager)
             plan = manager.allocate()
@@ -211,8 +203,9 @@ def _text(report: Mapping[str, Any]) -> str:
     ]
     if report["batches"]:
         lines[1] += f", {report['ms_per_batch']:.4f} ms per batch"
-        means = ", ".join(f"{what} {value:.3f}" for what, value in report["mean_ms"].items())
-        latencies = ", ".join(f"{what} {value:.3f}" for what, value in report["latency_ms"].items())
-        lines += [f"latency in ms: {latencies}", f"of which, on average: {means}"]
+        lines += [
+            f"latency in ms: {milliseconds_text(report['latency_ms'])}",
+            f"of which, on average: {milliseconds_text(report['mean_ms'])}",
+        ]
     cores = report["cpu_seconds"] / report["seconds"]
     return "\n".join([*lines, f"CPU time: {report['cpu_seconds']:.3f} s, {cores:.2f} CPUs"])

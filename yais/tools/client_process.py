@@ -9,6 +9,8 @@ __all__ = ["as_client_process"]
 
 _VARIABLE = "GRPC_EXPERIMENTS"
 
+_VERBOSITY = "GRPC_VERBOSITY"  # statuses of calls say what is wrong with a connection: one line is enough
+
 _USUAL = "-event_engine_listener"  # what `yais.rpc.completion_queue` sets where the user has set nothing
 
 # Twice the calls per second of the event engine. Not for every client: with it a call right after the
@@ -23,4 +25,5 @@ def as_client_process() -> None:
     been started does not end in order.
     """
     if os.environ.get(_VARIABLE, _USUAL) == _USUAL:
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, _VARIABLE: _CLIENT})
+        environment = {_VERBOSITY: "NONE", **os.environ, _VARIABLE: _CLIENT}
+        os.execve(sys.executable, sys.orig_argv, environment)

@@ -14,7 +14,7 @@ from yais.load.closed_load import ClosedLoad
 from yais.load.recording import Recording
 from yais.tools.exit_status import end
 from yais.tools.failure import reported
-from yais.tools.latency_summary import errors_by_status, latency_summary
+from yais.tools.latency_summary import errors_by_status, errors_text, latency_summary, milliseconds_text
 from yais.tools.load_run import run_load
 from yais.tools.request_options import RequestOptions
 
@@ -47,12 +47,12 @@ def run_client(
         transport = endpoint.transport()
         load = ClosedLoad(transport, [transport.encode(call) for call in calls], in_flight, count=count)
         recording = run_load(load, lambda so_far: _line(so_far, count))
-    report = client_report(recording, requests.batch)
-    if as_json:
-        facts = {"address": address, "model": model, "batch": requests.batch, "in_flight": in_flight}
-        click.echo(json.dumps({**facts, **report}))
-    else:
-        click.echo(client_text(report, count))
+        report = client_report(recording, requests.batch)  # before the end: Ctrl-C again must not lose it
+        if as_json:
+            facts = {"address": address, "model": model, "batch": requests.batch, "in_flight": in_flight}
+            click.echo(json.dumps({**facts, **report}))
+        else:
+            click.echo(client_text(report, count))
     end(recording, well=not recording.failed)
 
 
@@ -78,10 +78,8 @@ def client_text(report: Mapping[str, Any], count: int) -> str:
         f"{report['inferences_per_second']:.1f} inferences/s, {report['requests_per_second']:.1f} requests/s",
     ]
     if report["latency_ms"] is not None:
-        values = (f"{name} {value:.3f}" for name, value in report["latency_ms"].items())
-        lines.append("latency in ms: " + ", ".join(values))
-    lines += [f"{status}: {error['count']}, {error['first']}" for status, error in report["errors"].items()]
-    return "\n".join(lines)
+        lines.append(f"latency in ms: {milliseconds_text(report['latency_ms'])}")
+    return "\n".join([*lines, *errors_text(report["errors"])])
 
 
 def _line(recording: Recording, count: int) -> str:

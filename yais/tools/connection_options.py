@@ -12,6 +12,7 @@ import click
 
 from yais.client.connection import Connection
 from yais.tools.option_groups import with_options
+from yais.tools.seconds import Seconds
 
 __all__ = ["connection_options"]
 
@@ -21,6 +22,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[ -~]*")
+_PORT = re.compile(r":([0-9]+)$")
+_LAST_PORT = 65535
 
 
 class _Header(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
@@ -60,7 +63,7 @@ _OPTIONS = (
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(zero=False),
         default=30.0,
         show_default=True,
         help="Seconds a request may take.",
@@ -72,7 +75,7 @@ def connection_options(command: F) -> F:
     """Give a command the options; it gets `connection: Callable[[str], Connection]`.
 
     That takes an address, "host:port" with or without "http://" or "https://", of which the last implies
-    TLS.
+    TLS; it raises UsageError for one that cannot be.
     """
 
     @with_options(_OPTIONS)
@@ -98,7 +101,7 @@ def connection_options(command: F) -> F:
         def connection(address: str) -> Connection:
             scheme, separator, rest = address.partition("://")
             return Connection(
-                rest.rstrip("/") if separator and scheme in {"http", "https"} else address,
+                _checked(rest.rstrip("/") if separator and scheme in {"http", "https"} else address),
                 tls or scheme == "https",
                 ca_bytes,
                 cert_bytes,
@@ -111,6 +114,15 @@ def connection_options(command: F) -> F:
         return command(*arguments, connection=connection, **others)
 
     return given  # type: ignore[return-value]  # its parameters are those of the options
+
+
+def _checked(address: str) -> str:
+    port = _PORT.search(address)
+    if not address or (port is not None and int(port[1]) > _LAST_PORT):  # gRPC takes another port then
+        raise click.UsageError(
+            f"got the address {address!r}, expected host:port, with a port up to {_LAST_PORT}"
+        )
+    return address
 
 
 def _contents(path: Path | None) -> bytes | None:

@@ -1,14 +1,18 @@
-"""How a command that has measured something ends."""
+"""How a command ends."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from yais.load.recording import Recording
+if TYPE_CHECKING:
+    from yais.load.recording import Recording
 
-__all__ = ["end"]
+__all__ = ["INTERRUPTED", "end"]
 
-_INTERRUPTED = 130  # as a shell says it of what Ctrl-C ended
+INTERRUPTED = 130
+"""Of what Ctrl-C ended, as a shell says it."""
 
 
 def end(recording: Recording, *, well: bool) -> None:
@@ -20,6 +24,6 @@ def end(recording: Recording, *, well: bool) -> None:
         With the status.
     """
     if recording.interrupted:
-        raise click.exceptions.Exit(_INTERRUPTED)
+        raise click.exceptions.Exit(INTERRUPTED)
     if not well:
         raise click.exceptions.Exit(1)

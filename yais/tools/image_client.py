@@ -13,14 +13,16 @@ from typing import Any
 import click
 import numpy.typing as npt
 
-from yais.client.classify import ClassifiedBatch, classified
+from yais.client.classify import ClassifiedBatch, check_batch, classified
 from yais.client.connection import Connection
 from yais.client.endpoint import Endpoint, connect
 from yais.client.image import ImageInput, Scaling, preprocess, read_image
-from yais.client.image_model import image_model
+from yais.client.image_model import ImageModel, image_model
 from yais.errors import YaisError
 from yais.tools.connection_options import connection_options
+from yais.tools.exit_status import INTERRUPTED
 from yais.tools.failure import reported
+from yais.tools.image_client_text import Group, batch_json, batch_text
 from yais.tools.option_groups import with_options
 from yais.tools.target_options import Target, target_options
 
@@ -33,9 +35,6 @@ _AT_ONCE = 64
 _GRACE = 5.0  # seconds to wait for an answer beyond --timeout, which the transport keeps
 
 Array = npt.NDArray[Any]
-
-Group = Sequence[Path]
-"""The files of the images of one request."""
 
 _OPTIONS = (
     click.argument("image", required=False, metavar="IMAGE"),
@@ -51,6 +50,7 @@ _OPTIONS = (
         "--batch-size",
         "-b",
         "batch",
+        envvar="YAIS_IMAGE_CLIENT_BATCH_SIZE",
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
@@ -67,7 +67,12 @@ _OPTIONS = (
         "colour of ImageNet away.",
     ),
     click.option(
-        "--async", "-a", "at_once", is_flag=True, help="Send without waiting for the answers before."
+        "--async",
+        "-a",
+        "at_once",
+        envvar="YAIS_IMAGE_CLIENT_ASYNC",
+        is_flag=True,
+        help="Send without waiting for the answers before.",
     ),
     click.option("--streaming", is_flag=True, help="The same on a stream, which only gRPC has."),
     click.option(
@@ -112,24 +117,31 @@ def image_client(
     """
     if streaming and target.protocol != "grpc":
         raise click.UsageError("got --streaming over HTTP, expected gRPC: HTTP has no streams")
-    groups = _groups(_files(image), batch)
+    files = _files(image)
     way = _Way(scaling=Scaling(scaling), classes=classes, at_once=at_once, streaming=streaming)
     found: list[dict[str, Any]] = []
+    interrupted = False
     try:
         with reported(target.address), connect(connection(target.address), target.protocol) as endpoint:
-            for answer in way.answers(endpoint, target, groups):
+            model = image_model(endpoint, target.model, target.version)
+            check_batch(model, batch)  # first, since so many files are listed
+            groups = _groups(files, batch)
+            for answer in way.answers(endpoint, model, groups):
                 group = groups[answer.number - 1]
                 if as_json:
-                    found.append(_described(group, answer))
+                    found.append(batch_json(group, answer))
                 else:
-                    click.echo(_text(group, answer))
-        interrupted = False
+                    click.echo(batch_text(group, answer))
     except KeyboardInterrupt:
         interrupted = True
+    except click.ClickException:
+        if found:  # what was answered before it
+            _print_json(target, found)
+        raise
     if as_json:
-        click.echo(json.dumps({"address": target.address, "model": target.model, "requests": found}))
+        _print_json(target, found)
     if interrupted:
-        raise click.exceptions.Exit(130)
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +154,8 @@ class _Way:
     streaming: bool
 
     def answers(
-        self, endpoint: Endpoint, target: Target, groups: Sequence[Group]
+        self, endpoint: Endpoint, model: ImageModel, groups: Sequence[Group]
     ) -> Iterator[ClassifiedBatch]:
-        model = image_model(endpoint, target.model, target.version)
         return classified(
             endpoint.stream_transport() if self.streaming else endpoint.transport(),
             model,
@@ -153,6 +164,10 @@ class _Way:
             in_flight=_AT_ONCE if self.at_once or self.streaming else 1,
             timeout=endpoint.connection.timeout + _GRACE,
         )
+
+
+def _print_json(target: Target, found: Sequence[dict[str, Any]]) -> None:
+    click.echo(json.dumps({"address": target.address, "model": target.model, "requests": found}))
 
 
 def _files(image: Path) -> list[Path]:
@@ -178,29 +193,3 @@ def _batches(groups: Iterable[Group], wanted: ImageInput, scaling: Scaling) -> I
             yield [preprocess(read_image(path), wanted, scaling) for path in group]
         except YaisError as error:
             raise click.ClickException(str(error)) from None  # of a file, not of the server
-
-
-def _text(group: Group, answer: ClassifiedBatch) -> str:
-    lines = [f"Request {answer.number}, batch size {len(group)}"]
-    for path, scores in zip(group, answer.images, strict=True):
-        lines.append(f"Image '{path}':")
-        for score in scores:
-            label = f" = {score.label}" if score.label else ""
-            lines.append(f"    {score.value} ({score.index}){label}")
-    return "\n".join(lines)
-
-
-def _described(group: Group, answer: ClassifiedBatch) -> dict[str, Any]:
-    return {
-        "request": answer.number,
-        "images": [
-            {
-                "file": str(path),
-                "classes": [
-                    {"value": float(score.value), "index": score.index, "label": score.label}
-                    for score in scores
-                ],
-            }
-            for path, scores in zip(group, answer.images, strict=True)
-        ],
-    }

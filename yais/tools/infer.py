@@ -11,6 +11,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from yais.client.datatypes import datatype_of
 from yais.client.endpoint import Endpoint
 from yais.client.image import Scaling
 from yais.client.in_order import answered_in_order
@@ -22,7 +23,7 @@ from yais.load.input_text import parse_input
 from yais.load.inputs import ModelInputs, from_arrays, model_inputs
 from yais.protocol.tensor_codec import encode
 from yais.tools.answer_text import answer_json, answer_text
-from yais.tools.output_file import output_file
+from yais.tools.output_file import output_file, writing
 from yais.tools.server_options import Server, server_options
 
 __all__ = ["infer"]
@@ -33,18 +34,23 @@ Array = npt.NDArray[Any]
 
 
 @click.command()
-@server_options("[ADDRESS] MODEL [FILE]", most=2)
 @click.option("--model-version", "-x", metavar="VERSION", default="", help="By default the latest.")
 @click.option(
     "--input",
     "texts",
+    envvar="YAIS_INFER_INPUT",
     multiple=True,
     metavar="NAME=VALUES",
     help="Values of an input: 1,2,3 or [[1,2],[3,4]], or @FILE: a .npy, or any file as it lies in memory. "
     "Given for each input.",
 )
 @click.option(
-    "--output", "names", multiple=True, metavar="NAME", help="Ask for this output only; may be repeated."
+    "--output",
+    "names",
+    envvar="YAIS_INFER_OUTPUT",
+    multiple=True,
+    metavar="NAME",
+    help="Ask for this output only; may be given more than once.",
 )
 @click.option(
     "--classes", "-c", type=click.IntRange(min=1), help="Ask for so many best classes instead of values."
@@ -61,11 +67,13 @@ Array = npt.NDArray[Any]
 @click.option(
     "--save",
     "saves",
+    envvar="YAIS_INFER_SAVE",
     multiple=True,
     metavar="NAME=FILE",
     help="Write an output to a file: to a .npy, or to any other as it lies in memory.",
 )
 @click.option("--json", "as_json", envvar="YAIS_INFER_JSON", is_flag=True, help="Print the answer as JSON.")
+@server_options("[ADDRESS] MODEL [FILE]", most=2)
 def infer(
     server: Server,
     words: tuple[str, ...],
@@ -91,10 +99,16 @@ def infer(
     with server.endpoint() as endpoint:
         inputs = model_inputs(endpoint, words[0], model_version)
         tensors = _tensors(inputs, words[1:], texts, Scaling(scaling.upper()))
-        outputs = {output.name: DataType(output.datatype) for output in inputs.metadata.outputs}
+        outputs = {
+            output.name: datatype_of(output.datatype, output.name) for output in inputs.metadata.outputs
+        }
         files = _files(saves, outputs)
         call = InferCall(inputs.model, tensors, _wanted(names, classes, outputs), model_version)
         decoupled = inputs.config.model_transaction_policy.decoupled
+        if decoupled and server.protocol == "http":
+            raise click.ClickException(
+                f"model '{inputs.model}' answers a request any number of times, which only gRPC can carry"
+            )
         answers = _answers(endpoint, call, decoupled=decoupled)
     _save(answers, files)
     types = {} if classes else outputs
@@ -112,7 +126,12 @@ def _tensors(
     try:
         if files:
             return from_arrays(inputs, read_input_file(Path(files[0]), inputs, scaling))
-        return from_arrays(inputs, dict(parse_input(text, inputs) for text in texts))
+        arrays: dict[str, Array] = {}
+        for name, array in (parse_input(text, inputs) for text in texts):
+            if name in arrays:
+                raise click.UsageError(f"got --input {name} more than once")
+            arrays[name] = array
+        return from_arrays(inputs, arrays)
     except YaisError as error:  # of what was typed: the server has no part in it
         raise click.ClickException(str(error)) from None
 
@@ -135,6 +154,8 @@ def _files(saves: Sequence[str], outputs: Mapping[str, DataType]) -> dict[str, P
         if not equals:
             raise click.UsageError(f"got --save {text}, expected NAME=FILE")
         _check(name, outputs)
+        if name in files:
+            raise click.UsageError(f"got --save {name} more than once")
         files[name] = output_file(path)
     return files
 
@@ -158,10 +179,8 @@ def _save(answers: Sequence[InferAnswer], files: Mapping[str, Path]) -> None:
         array = answers[0].outputs.get(name)
         if array is None:
             raise click.ClickException(f"got no output '{name}' to save")
-        try:
+        with writing(path):
             _write(array, path)
-        except OSError as error:
-            raise click.ClickException(f"{path}: {error.strerror}") from None
 
 
 def _write(array: Array, path: Path) -> None:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from yais.load.load import Load
 from yais.load.recording import Recording
@@ -28,7 +28,7 @@ class LiveLine:
     """
 
     def __init__(self) -> None:
-        self.shown = sys.stderr.isatty()
+        self.shown = sys.stderr is not None and sys.stderr.isatty()  # None: it is closed
         self._lock = threading.Lock()
 
     def show(self, text: str) -> None:
@@ -44,8 +44,8 @@ class LiveLine:
         self._write("")
 
     def _write(self, text: str, *, stays: bool = False) -> None:
-        if self.shown or stays:
-            with self._lock:
+        if self.shown or (stays and sys.stderr is not None):
+            with self._lock, suppress(OSError):  # nobody reads it: no reason to end what is measured
                 sys.stderr.write(f"\r\x1b[K{text}" if self.shown else text)
                 sys.stderr.flush()
 
@@ -88,9 +88,17 @@ def run_load(load: Load, line: Callable[[Recording], str], live: LiveLine | None
                     live.show(line(load.recording()))
             recording = load.stop(_LAST_ANSWERS)
         except KeyboardInterrupt:
-            recording = load.stop(_LAST_ANSWERS)
-            recording.interrupted = True
+            recording = _interrupted(load)
     if live.shown:
         live.show(line(recording))
         live.clear()
+    return recording
+
+
+def _interrupted(load: Load) -> Recording:
+    try:
+        recording = load.stop(_LAST_ANSWERS)
+    except KeyboardInterrupt:  # again: without the last answers
+        recording = load.recording()
+    recording.interrupted = True
     return recording

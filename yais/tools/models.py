@@ -41,9 +41,9 @@ def models() -> None:
 
 
 @models.command("list")
-@server_options("[ADDRESS]", most=0)
 @click.option("--ready", is_flag=True, help="Only those that take requests.")
 @_json
+@server_options("[ADDRESS]", most=0)
 def list_models(server: Server, words: tuple[str, ...], ready: bool, as_json: bool) -> None:  # noqa: ARG001
     """List the models of the repository, loaded or not."""
     with server.endpoint() as endpoint:
@@ -52,9 +52,9 @@ def list_models(server: Server, words: tuple[str, ...], ready: bool, as_json: bo
 
 
 @models.command()
-@server_options("[ADDRESS] [MODEL]", most=1)
 @_version
 @_json
+@server_options("[ADDRESS] [MODEL]", most=1)
 def metadata(server: Server, words: tuple[str, ...], model_version: str, as_json: bool) -> None:
     """Print what MODEL takes and gives.
 
@@ -71,9 +71,9 @@ def metadata(server: Server, words: tuple[str, ...], model_version: str, as_json
 
 
 @models.command()
-@server_options("[ADDRESS] MODEL", most=1)
 @_version
 @_json
+@server_options("[ADDRESS] MODEL", most=1)
 def config(server: Server, words: tuple[str, ...], model_version: str, as_json: bool) -> None:
     """Print the configuration of MODEL, as a config.pbtxt has it."""
     with server.endpoint() as endpoint:
@@ -83,9 +83,9 @@ def config(server: Server, words: tuple[str, ...], model_version: str, as_json: 
 
 
 @models.command()
-@server_options("[ADDRESS] [MODEL]", most=1)
 @_version
 @_json
+@server_options("[ADDRESS] [MODEL]", most=1)
 def statistics(server: Server, words: tuple[str, ...], model_version: str, as_json: bool) -> None:
     """Print what MODEL, or each, has done so far."""
     with server.endpoint() as endpoint:
@@ -95,9 +95,9 @@ def statistics(server: Server, words: tuple[str, ...], model_version: str, as_js
 
 
 @models.command()
-@server_options("[ADDRESS] [MODEL]", most=1)
 @_version
 @_json
+@server_options("[ADDRESS] [MODEL]", most=1)
 def ready(server: Server, words: tuple[str, ...], model_version: str, as_json: bool) -> None:
     """Say whether MODEL takes requests.
 
@@ -114,25 +114,26 @@ def ready(server: Server, words: tuple[str, ...], model_version: str, as_json: b
 
 
 @models.command()
-@server_options("[ADDRESS] MODEL", most=1)
 @click.option(
     "--config", metavar="JSON|FILE", help="Configuration to use instead of that of the repository, in JSON."
 )
 @click.option(
     "--file",
     "files",
+    envvar="YAIS_MODELS_LOAD_FILE",
     multiple=True,
     metavar="PATH=FILE",
     help="File to send as one of the model's directory, such as 1/model.onnx=new.onnx; wants --config.",
 )
 @_json
+@server_options("[ADDRESS] MODEL", most=1)
 def load(
     server: Server, words: tuple[str, ...], config: str | None, files: tuple[str, ...], as_json: bool
 ) -> None:
     """Load MODEL, or load it again if it has changed.
 
-    Ends when it is loaded. The server must be one whose models are controlled by clients
-    (--model-control-mode explicit).
+    Ends when it is loaded, which may want a longer --timeout. The server must be one whose models are
+    controlled by clients (--model-control-mode explicit).
     """
     request = pb.RepositoryModelLoadRequest(model_name=_model(words))
     if config is not None:
@@ -149,11 +150,11 @@ def load(
 
 
 @models.command()
-@server_options("[ADDRESS] MODEL", most=1)
 @click.option(
     "--unload-dependents", is_flag=True, help="Unload the models that it, an ensemble, consists of."
 )
 @_json
+@server_options("[ADDRESS] MODEL", most=1)
 def unload(server: Server, words: tuple[str, ...], unload_dependents: bool, as_json: bool) -> None:
     """Unload MODEL; requests under way come to their end.
 

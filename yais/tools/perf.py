@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import click
 
@@ -16,12 +14,14 @@ from yais.load.perf.calls import InputOptions
 from yais.load.perf.results_json import results_json
 from yais.load.perf.settings import PerfSettings
 from yais.tools.connection_options import connection_options
-from yais.tools.option_groups import GroupedCommand, grouped
+from yais.tools.failure import reported
+from yais.tools.option_groups import grouped
 from yais.tools.perf_files import PerfFiles, perf_files
 from yais.tools.perf_input_options import perf_input_options
 from yais.tools.perf_refused_options import refused_options
-from yais.tools.perf_run import FAILED, PerfFailed, PerfRun
+from yais.tools.perf_run import PerfRun
 from yais.tools.perf_settings_options import perf_settings_options
+from yais.tools.perf_status import PerfCommand, PerfFailed
 from yais.tools.target_options import Target, target_options
 
 __all__ = ["perf"]
@@ -29,33 +29,7 @@ __all__ = ["perf"]
 _output = grouped("Output")
 
 
-class _WrongUsage(click.UsageError):
-    exit_code = FAILED
-
-
-class _PerfCommand(GroupedCommand):
-    """A command whose status for wrong usage is 99, as perf_analyzer's: 2 says that nothing was stable."""
-
-    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        """Parse."""
-        with _wrong_usage():
-            return super().make_context(*arguments, **options)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run."""
-        with _wrong_usage():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _wrong_usage() -> Iterator[None]:
-    try:
-        yield
-    except click.UsageError as error:
-        raise _WrongUsage(error.format_message(), error.ctx) from None
-
-
-@click.command(cls=_PerfCommand)
+@click.command(cls=PerfCommand)
 @perf_settings_options
 @perf_input_options
 @_output("-v", "verbose", count=True, help="Print each window, and more of the client.")
@@ -91,7 +65,7 @@ def perf(
     if streams and sync:
         raise PerfFailed("can not use streaming with synchronous API")
     settings = replace(settings, batch=inputs.batch, protocol=target.protocol)
-    with connect(connection(target.address), target.protocol) as endpoint:
+    with reported(target.address), connect(connection(target.address), target.protocol) as endpoint:
         run = PerfRun(endpoint, target, settings, files, verbose=bool(verbose), quiet=as_json)
         status = run.run(inputs, shared=shared, streams=streams)
     if as_json:

@@ -14,7 +14,7 @@ from yais.load.perf.results_csv import write_results_csv
 from yais.load.perf.settings import PerfSettings
 from yais.load.perf.text import number
 from yais.tools.option_groups import grouped, with_options
-from yais.tools.output_file import output_file
+from yais.tools.output_file import output_file, writing
 
 __all__ = ["PerfFiles", "perf_files"]
 
@@ -30,12 +30,20 @@ class PerfFiles:
     plot: Path | None = None
 
     def write(self, settings: PerfSettings, results: Sequence[LevelResult]) -> None:
-        """Write those that are asked for; of at least one result. Raises OSError."""
+        """Write those that are asked for; of at least one result.
+
+        Raises
+        ------
+        click.ClickException
+            One cannot be written.
+        """
         if self.csv is not None:
-            write_results_csv(self.csv, settings, results, verbose=self.verbose_csv)
+            with writing(self.csv):
+                write_results_csv(self.csv, settings, results, verbose=self.verbose_csv)
         if self.plot is not None:
             level = "request rate" if settings.at_rates else "concurrency"
-            self.plot.write_text(curve([_point(result) for result in results], level=level), "utf-8")
+            with writing(self.plot):
+                self.plot.write_text(curve([_point(result) for result in results], level=level), "utf-8")
 
 
 def _point(result: LevelResult) -> CurvePoint:

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from yais.load.input_sizes import Shapes
 from yais.load.made_up import Kind
 from yais.load.perf.calls import InputOptions
 from yais.tools.option_groups import grouped, with_options
-from yais.tools.shape_option import parsed_shapes
+from yais.tools.shape_option import shape_option
 
 __all__ = ["perf_input_options"]
 
@@ -22,12 +23,7 @@ _data = grouped("Input data")
 
 _OPTIONS = (
     _data("-b", "batch", type=click.IntRange(min=1), default=1, show_default=True, help="Items per request."),
-    _data(
-        "--shape",
-        multiple=True,
-        metavar="NAME:D1,D2,...",
-        help="Shape of an input with dimensions of any size, without the batch; may be given more than once.",
-    ),
+    shape_option(_data, otherwise="each of them needs one"),
     _data(
         "--input-data",
         metavar="random|zero|PATH",
@@ -73,7 +69,7 @@ def perf_input_options(command: F) -> F:
     def given(
         *arguments: Any,
         batch: int,
-        shape: tuple[str, ...],
+        shape: Shapes,
         input_data: str | None,
         zeros: bool,
         data_directory: str | None,
@@ -85,10 +81,12 @@ def perf_input_options(command: F) -> F:
     ) -> Any:
         if shared_memory == "cuda":
             raise click.UsageError("--shared-memory=cuda is not supported: requests are made without a GPU")
+        if zeros and data_directory:
+            raise click.UsageError("The -z flag cannot be set when --data-directory is provided.")
         inputs = InputOptions(
             batch,
             _data_of(input_data or data_directory or ("zero" if zeros else "random")),
-            parsed_shapes(shape),
+            shape,
             string_length,
             string_data,
             output_shared_memory_size,

@@ -26,12 +26,15 @@ _REFUSED = {
     "request-period": "use --concurrency-range",
     "request-intervals": "use --request-rate-range, or yais siege --func",
     "request-count": "use --measurement-mode=count_windows, or yais client-async --count",
+    "warmup-request-count": "send some before, with yais client-async --count",
+    "session-concurrency": "use --concurrency-range",
     "request-parameter": "requests are sent without parameters",
     "sequence-length": _SEQUENCES,
     "sequence-length-variation": _SEQUENCES,
     "sequence-id-range": _SEQUENCES,
     "num-of-sequences": _SEQUENCES,
     "service-kind": _SERVICE,
+    "grpc-method": _SERVICE,
     "endpoint": _SERVICE,
     "model-signature-name": _SERVICE,
     "triton-server-directory": _SERVICE,
@@ -47,7 +50,6 @@ _REFUSED = {
     "log-frequency": _TRACES,
     "metrics-url": _METRICS,
     "metrics-interval": _METRICS,
-    "ssl-grpc-use-ssl": _TLS,
     "ssl-grpc-root-certifications-file": _TLS,
     "ssl-grpc-private-key-file": _TLS,
     "ssl-grpc-certificate-chain-file": _TLS,
@@ -61,8 +63,13 @@ _REFUSED = {
 }
 """Why, or what to use instead."""
 
-_FLAGS = {"serial-sequences": _SEQUENCES, "collect-metrics": _METRICS}
-
+_FLAGS = {
+    "fixed-schedule": "use --request-rate-range, or yais siege --func",
+    "serial-sequences": _SEQUENCES,
+    "enable-mpi": "one process measures one model",
+    "collect-metrics": _METRICS,
+    "ssl-grpc-use-ssl": _TLS,
+}
 
 _OPTIONS = [
     *(click.option(f"--{name}", hidden=True, multiple=True, help=why) for name, why in _REFUSED.items()),

@@ -32,24 +32,15 @@ from yais.load.perf.text import (
 )
 from yais.load.perf.window import Window
 from yais.load.schedule import Constant, Poisson
-from yais.tools.load_run import LiveLine
+from yais.tools.exit_status import INTERRUPTED
+from yais.tools.load_run import LiveLine, without_pauses
 from yais.tools.perf_files import PerfFiles
+from yais.tools.perf_status import UNSTABLE, PerfFailed
 from yais.tools.target_options import Target
 
-__all__ = ["FAILED", "PerfFailed", "PerfRun"]
+__all__ = ["PerfRun"]
 
-UNSTABLE, FAILED, INTERRUPTED = 2, 99, 130
-"""Exit statuses, the first two perf_analyzer's."""
-
-
-class PerfFailed(click.ClickException):
-    """What ends a run; printed as it is."""
-
-    exit_code = FAILED
-
-    def show(self, file: Any = None) -> None:
-        """Print it."""
-        click.echo(self.message, err=True, file=file)
+_GRACE = 1.0  # seconds that requests may take longer than their timeout, of which they are told late
 
 
 class PerfRun:
@@ -110,6 +101,7 @@ class PerfRun:
             transport: Transport = self._endpoint.transport() if not streams else self._streams(streams)
             responses = ResponseCount(transport) if self.settings.decoupled else None
             transport = responses or transport
+            stack.callback(transport.close)  # before the regions, which requests in flight use
             try:
                 calls = calls_of(model, inputs, regions)
                 statistics = self._statistics(model)
@@ -123,8 +115,10 @@ class PerfRun:
                 statistics,
                 responses,
                 self._passed,
+                self._endpoint.connection.timeout + _GRACE,
             )
-            status = self._measure(profiler)
+            with without_pauses():
+                status = self._measure(profiler)
         self._summarise()
         return status
 
@@ -167,6 +161,8 @@ class PerfRun:
             self._print(level_title(self.settings, level))
             try:
                 result = profiler.measure(level)
+            except KeyboardInterrupt:  # between two levels
+                return INTERRUPTED
             except NothingMeasured as error:
                 raise PerfFailed(str(error)) from None
             except YaisError as error:

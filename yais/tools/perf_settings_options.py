@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import click
 from yais.load.perf.search import LevelRange
 from yais.load.perf.settings import PerfSettings
 from yais.tools.option_groups import grouped, with_options
+from yais.tools.perf_levels import checked_levels, levels_of
 
 __all__ = ["perf_settings_options"]
 
@@ -18,6 +20,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _THREADS = 16
 """Requests in flight at most where synchronous ones have no other end, as perf_analyzer has threads."""
+
+
+def _percentile(_context: click.Context, _option: click.Parameter, value: int) -> int | None:
+    if not value:
+        raise click.BadParameter("The value must be -1 for not reporting or in range (0, 100).")
+    return None if value < 0 else value
+
+
+def _share(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # click's range lets it pass
+        raise click.BadParameter(f"got {value}, expected a percentage")
+    return value / 100
+
 
 _load = grouped("Load")
 _stability = grouped("Measurement")
@@ -61,8 +76,8 @@ _OPTIONS = (
         "asynchronous",
         envvar="YAIS_PERF_ASYNC",
         default=None,
-        help="What sends: one that waits for none or as many as requests, whose latency must be stable, too. "
-        "Here it is the same. [default: sync, with --streaming async]",
+        help="Whether only the throughput must be stable, or (--sync) the latency, too. Requests are sent in "
+        "the same way. [default: --sync; with --streaming --async]",
     ),
     _load("--streaming", is_flag=True, help="Send requests on streams; gRPC only."),
     _load(
@@ -101,6 +116,7 @@ _OPTIONS = (
         type=click.FloatRange(min=0),
         default=10.0,
         show_default=True,
+        callback=_share,
         help="How far three windows in a row may be apart.",
     ),
     _stability(
@@ -115,7 +131,8 @@ _OPTIONS = (
         "--percentile",
         type=click.IntRange(min=-1, max=99),
         default=-1,
-        help="Take this percentile of the latency instead of the mean.",
+        callback=_percentile,
+        help="Take this percentile of the latency instead of the mean; -1: the mean.",
     ),
 )
 
@@ -147,15 +164,12 @@ def perf_settings_options(command: F) -> F:
         measurement_request_count: int,
         stability_percentage: float,
         max_trials: int,
-        percentile: int,
+        percentile: int | None,
         **others: Any,
     ) -> Any:
-        deprecated = concurrent is not None or most is not None or dynamic
-        levels = _levels(concurrency_range, request_rate_range, deprecated)
-        if levels is None:
-            levels = LevelRange(concurrent or 1, (most or 0) if dynamic else 1, 1)
+        levels = levels_of(concurrency_range, request_rate_range, concurrent, most, dynamic=dynamic)
+        levels = checked_levels(levels, latency_threshold, binary=binary_search)
         at_rates = request_rate_range is not None
-        _check(levels, latency_threshold, binary=binary_search)
         if not (levels.end or asynchronous or streaming or at_rates):
             click.echo(
                 "WARNING: The maximum attainable concurrency will be limited by max_threads specification.",
@@ -170,47 +184,12 @@ def perf_settings_options(command: F) -> F:
             limit_ms=latency_threshold,
             window_ms=measurement_interval,
             window_requests=measurement_request_count if measurement_mode == "count_windows" else None,
-            stability=stability_percentage / 100,
+            stability=stability_percentage,
             trials=max_trials,
-            percentile=percentile if percentile > 0 else None,
+            percentile=percentile,
             asynchronous=bool(asynchronous) or streaming,
         )
         streams = max_threads if streaming else 0
         return command(*arguments, settings=settings, streams=streams, sync=asynchronous is False, **others)
 
     return given  # type: ignore[return-value]  # its parameters are those of the options
-
-
-def _levels(concurrency: str | None, rate: str | None, deprecated: bool) -> LevelRange | None:
-    if concurrency is not None and deprecated:
-        raise click.UsageError("Cannot use deprecated options with --concurrency-range.")
-    if concurrency is not None and rate is not None:
-        raise click.UsageError(
-            "Cannot specify more then one inference load mode: --concurrency-range or --request-rate-range."
-        )
-    if concurrency is not None:
-        return _range("--concurrency-range", concurrency, int)
-    return None if rate is None else _range("--request-rate-range", rate, float)
-
-
-def _range(option: str, text: str, number: Callable[[str], float]) -> LevelRange:
-    try:
-        start, end, step = (*map(number, text.split(":")), *map(number, "111"[text.count(":") + 1 :]))
-    except ValueError:
-        raise click.UsageError(f"Failed to parse {option}. Invalid value provided: {text}") from None
-    if not (start > 0 and end >= 0 and step > 0 and max(start, end, step) < 1e9):
-        raise click.UsageError(
-            f"Failed to parse {option}. Got {text}, expected START and STEP above 0, and END of 0 or more"
-        )
-    return LevelRange(start, end, step)
-
-
-def _check(levels: LevelRange, limit_ms: int, *, binary: bool) -> None:
-    if binary and not levels.end:
-        raise click.UsageError("The end of the range can not be 0 (or 0.0) for binary search mode.")
-    if binary and not limit_ms:
-        raise click.UsageError("The --latency-threshold cannot be 0 for binary search mode.")
-    if not levels.end and not limit_ms:
-        raise click.UsageError(
-            "The end of the search range and the latency limit can not be both 0 (or 0.0) simultaneously"
-        )

@@ -70,7 +70,13 @@ def find_rate(search: RateSearch, objective: Objective, run: Callable[[float], R
     tries: list[Try] = []
     shown: tuple[float, Recording] | None = None
     while (rate := search.rate) is not None:
-        recording = run(rate)
+        try:
+            recording = run(rate)
+        except KeyboardInterrupt:  # between two runs
+            if shown is None:
+                raise
+            shown[1].interrupted = True
+            break
         if recording.interrupted:
             shown = shown or (rate, recording)
             shown[1].interrupted = True

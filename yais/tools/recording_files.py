@@ -16,7 +16,7 @@ from yais.load.recording import Recording
 from yais.load.schedule import Schedule
 from yais.load.slices_csv import write_slices_csv
 from yais.tools.option_groups import with_options
-from yais.tools.output_file import output_file
+from yais.tools.output_file import output_file, writing
 
 __all__ = ["RecordingFiles", "recording_files"]
 
@@ -39,15 +39,24 @@ class RecordingFiles:
         objective: Objective | None,
         schedule: Schedule,
     ) -> None:
-        """Write those that are asked for; see `yais.load.report.write_report`."""
+        """Write those that are asked for; see `yais.load.report.write_report`.
+
+        Raises
+        ------
+        click.ClickException
+            One cannot be written.
+        """
         if self.report is not None:
             from yais.load.report import write_report
 
-            write_report(self.report, title, facts, recording, objective, schedule)
+            with writing(self.report):
+                write_report(self.report, title, facts, recording, objective, schedule)
         if self.hgrm is not None:
-            write_hgrm(self.hgrm, recording.latency)
+            with writing(self.hgrm):
+                write_hgrm(self.hgrm, recording.latency)
         if self.csv is not None:
-            write_slices_csv(self.csv, recording.slices)
+            with writing(self.csv):
+                write_slices_csv(self.csv, recording.slices)
 
 
 _OPTIONS = (

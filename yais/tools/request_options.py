@@ -17,11 +17,13 @@ from yais.load.input_sizes import Shapes
 from yais.load.inputs import generated, model_inputs
 from yais.tools.byte_size import byte_size
 from yais.tools.option_groups import with_options
-from yais.tools.shape_option import parsed_shapes
+from yais.tools.shape_option import shape_option
 
 __all__ = ["RequestOptions", "request_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_TOO_LARGE = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,7 @@ _OPTIONS = (
     click.option(
         "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Items per request."
     ),
-    click.option(
-        "--shape",
-        multiple=True,
-        metavar="NAME:D1,D2,...",
-        help="Shape of an input with dimensions of any size, without the batch; such dimensions are 1 by "
-        "default. May be given more than once.",
-    ),
+    shape_option(),
     click.option(
         "--bytes",
         "bytes",
@@ -101,17 +97,19 @@ def request_options(command: F) -> F:
     def given(
         *arguments: Any,
         batch: int,
-        shape: tuple[str, ...],
+        shape: Shapes,
         bytes: int | None,  # noqa: A002 - named after the option
         input_data: str,
         **others: Any,
     ) -> Any:
+        if bytes is not None and bytes >= _TOO_LARGE:
+            raise click.UsageError(f"got --bytes of {bytes}, expected less than 2 GiB: no message is larger")
         made_up = input_data in {"random", "zero"}
         if not made_up and not Path(input_data).exists():
             raise click.UsageError(f"got --input-data {input_data}, expected random, zero or a path")
         if not made_up and bytes is not None:
             raise click.UsageError("--bytes is for inputs that are made up, not those of --input-data")
-        requests = RequestOptions(batch, parsed_shapes(shape), input_data, bytes)
+        requests = RequestOptions(batch, shape, input_data, bytes)
         return command(*arguments, requests=requests, **others)
 
     return given  # type: ignore[return-value]  # its parameters are those of the options

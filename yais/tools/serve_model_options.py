@@ -12,7 +12,8 @@ from yais.repository.config import DEFAULT_MAX_BATCH_SIZE
 from yais.repository.loader import ConfigDefaults
 from yais.repository.repository import ControlMode
 from yais.tools.option_groups import grouped
-from yais.tools.serve_values import Seconds, cache_size, default_max_batch, override, overrides_of, resource
+from yais.tools.seconds import Seconds
+from yais.tools.serve_values import cache_size, default_max_batch, override, overrides_of, resource
 
 __all__ = ["MODEL_OPTIONS", "model_options"]
 

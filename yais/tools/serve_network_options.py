@@ -10,7 +10,8 @@ import click
 from yais.rpc.transport import Transport
 from yais.serving.http.options import HttpOptions
 from yais.tools.option_groups import grouped
-from yais.tools.serve_values import Seconds, pattern
+from yais.tools.seconds import Seconds
+from yais.tools.serve_values import pattern
 
 __all__ = ["NETWORK_OPTIONS", "network_options"]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -12,7 +10,6 @@ from yais.serving.access import Restriction
 from yais.serving.header_forwarding import header_pattern
 
 __all__ = [
-    "Seconds",
     "cache_size",
     "default_max_batch",
     "override",
@@ -22,28 +19,6 @@ __all__ = [
     "restriction",
     "verbosity",
 ]
-
-_YEAR = 365 * 24 * 3600
-
-
-class Seconds(click.FloatRange):
-    """A number of seconds, no more than a year: threads cannot wait for ever so long.
-
-    Parameters
-    ----------
-    zero
-        Whether there may be none.
-    """
-
-    def __init__(self, *, zero: bool = True) -> None:
-        super().__init__(min=0, max=_YEAR, min_open=not zero)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number."""
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"got {value}, expected a number of seconds", param, ctx)
-        return seconds
 
 
 def override(value: str) -> tuple[str, str]:

@@ -14,14 +14,11 @@ from yais.client.connection import Connection
 from yais.client.endpoint import Endpoint, connect
 from yais.tools.connection_options import connection_options
 from yais.tools.failure import reported
+from yais.tools.protocol_option import DEFAULT_ADDRESSES, protocol_of, protocol_option
 
 __all__ = ["Server", "server_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_DEFAULTS = {"grpc": "localhost:8001", "http": "localhost:8000"}
-
-_INTERRUPTED = 130  # as a shell says it of what Ctrl-C ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +45,9 @@ class Server:
         ------
         click.ClickException
             In place of a YaisError in the block: "ADDRESS: text".
-        click.exceptions.Exit
-            After Ctrl-C.
         """
-        try:
-            with reported(self.address), connect(self.connection, self.protocol) as endpoint:
-                yield endpoint
-        except KeyboardInterrupt:
-            raise click.exceptions.Exit(_INTERRUPTED) from None
+        with reported(self.address), connect(self.connection, self.protocol) as endpoint:
+            yield endpoint
 
 
 def server_options(metavar: str, most: int) -> Callable[[F], F]:
@@ -73,12 +65,7 @@ def server_options(metavar: str, most: int) -> Callable[[F], F]:
 
     def give(command: F) -> F:
         @click.argument("words", nargs=-1, metavar=metavar)
-        @click.option(
-            "--protocol",
-            "-i",
-            type=click.Choice(["grpc", "http"], case_sensitive=False),
-            help="Protocol; by default gRPC, for an address that begins with http:// or https:// HTTP.",
-        )
+        @protocol_option
         @connection_options
         @wraps(command)
         def given(
@@ -90,9 +77,8 @@ def server_options(metavar: str, most: int) -> Callable[[F], F]:
             address, rest = (words[0], words[1:]) if words and ":" in words[0] else (None, words)
             if len(rest) > most:
                 raise click.UsageError(f"got {' '.join(words)}, expected {metavar}")
-            if protocol is None:
-                protocol = "http" if (address or "").startswith(("http://", "https://")) else "grpc"
-            address = address or _DEFAULTS[protocol]
+            protocol = protocol_of(address, protocol)
+            address = address or DEFAULT_ADDRESSES[protocol]
             return command(server=Server(address, protocol, connection(address)), words=rest, **others)
 
         return given  # type: ignore[return-value]  # its parameters are those of the options

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
 
 import click
 
 from yais.load.input_sizes import Shapes
+from yais.tools.option_groups import OptionDecorator
 
-__all__ = ["parsed_shapes", "shape_option"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["shape_option"]
 
 
-def shape_option(command: str) -> Callable[[F], F]:
-    """Return the option; `command` is that part of the name of its environment variable."""
-    return click.option(
+def shape_option(
+    option: Callable[..., OptionDecorator] = click.option,
+    *,
+    otherwise: str = "such dimensions are 1 by default",
+) -> OptionDecorator:
+    """Return the option; the command gets `shape: Shapes`.
+
+    Parameters
+    ----------
+    option
+        What makes options: `click.option`, or that of a group.
+    otherwise
+        What is said of inputs for which it is not given.
+    """
+    return option(
         "--shape",
-        "shapes",
-        envvar=f"YAIS_{command}_SHAPE",
         multiple=True,
+        callback=_parsed,
         metavar="NAME:D1,D2,...",
-        help="Shape of an input with dimensions of any size, without the batch; such dimensions are 1 by "
-        "default. May be given more than once.",
+        help=f"Shape of an input with dimensions of any size, without the batch; {otherwise}. "
+        "May be given more than once.",
     )
 
 
-def parsed_shapes(texts: Sequence[str]) -> Shapes:
-    """Return the shapes that `--shape` asks for.
-
-    Raises
-    ------
-    click.UsageError
-        A text is none.
-    """
+def _parsed(_context: click.Context, _option: click.Parameter, texts: Sequence[str]) -> Shapes:
     parsed: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, colon, sizes = text.rpartition(":")

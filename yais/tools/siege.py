@@ -14,6 +14,7 @@ from yais.client.grpc_endpoint import GrpcEndpoint
 from yais.errors import InvalidArgument
 from yais.load.objective import Objective
 from yais.load.rate_search import RateSearch
+from yais.load.schedule import HIGHEST_RATE
 from yais.tools.arrival_options import Arrivals, arrival_options
 from yais.tools.connection_options import connection_options
 from yais.tools.exit_status import end
@@ -94,15 +95,19 @@ def siege(
             warn=not arrivals.search,
         )
         if slo is not None and arrivals.search:
-            search = RateSearch(arrivals.rate, _TOLERANCE)
+            search = RateSearch(arrivals.rate, _TOLERANCE, highest=HIGHEST_RATE)
             found = find_rate(search, slo, lambda rate: run(arrivals.at(rate).schedule()))
             arrivals, recording = arrivals.at(found.at), found.recording
             schedule = arrivals.schedule()
         else:
             recording = run(schedule)
-    result = SiegeResult(address, model, arrivals, recording, slo, found)
-    files.write(result.title, _facts(result, len(payload[0]), max_outstanding), recording, slo, schedule)
-    click.echo(json.dumps(siege_report(result)) if as_json else siege_text(result))
+        # Before anything ends: Ctrl-C again, or a full disk, must not lose what was measured.
+        result = SiegeResult(address, model, arrivals, recording, slo, found)
+        facts = _facts(result, len(payload[0]), max_outstanding)
+        try:
+            files.write(result.title, facts, recording, slo, schedule)
+        finally:
+            click.echo(json.dumps(siege_report(result)) if as_json else siege_text(result))
     end(recording, well=result.well)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from yais.load.objective import Objective
 from yais.load.recording import Recording
 from yais.tools.arrival_options import Arrivals
-from yais.tools.latency_summary import errors_by_status, latency_summary
+from yais.tools.latency_summary import errors_by_status, errors_text, latency_summary
 from yais.tools.rate_finding import RateFound
 
 __all__ = ["SiegeResult", "siege_report", "siege_text"]
@@ -75,7 +75,8 @@ def siege_text(result: SiegeResult) -> str:
     parts = [textwrap.wrap(result.title, _COLUMNS, subsequent_indent="    ")]
     if result.found is not None and objective is not None:
         parts.insert(0, _search(result.found, objective))
-    parts += [_rates(recording), _punctuality(recording), _latencies(recording), _failures(recording)]
+    parts += [_rates(recording), _punctuality(recording), _latencies(recording)]
+    parts.append(errors_text(errors_by_status(recording)))
     if objective is not None:
         parts.append([_verdict(recording, objective)])
     if recording.interrupted:
@@ -158,15 +159,6 @@ def _latencies(recording: Recording) -> list[str]:
         _row("since due", *(f"{value:.3f}" for value in due.values())),
         _row("since sent", *(f"{value:.3f}" for value in sent.values())),
     ]
-
-
-def _failures(recording: Recording) -> list[str]:
-    lines = []
-    for status, error in errors_by_status(recording).items():
-        lines += textwrap.wrap(
-            f"{status}: {error['count']}, {error['first']}", _COLUMNS, subsequent_indent="    "
-        )
-    return lines
 
 
 def _row(name: str, *cells: str) -> str:

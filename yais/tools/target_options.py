@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from yais.tools.option_groups import with_options
+from yais.tools.protocol_option import DEFAULT_ADDRESSES, protocol_of, protocol_option
 
 __all__ = ["Target", "target_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_DEFAULTS = {"grpc": "localhost:8001", "http": "localhost:8000"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +51,7 @@ _OPTIONS = (
     click.option(
         "--model-version", "-x", metavar="VERSION", default="", help="Its version; by default the latest."
     ),
-    click.option(
-        "--protocol",
-        "-i",
-        type=click.Choice(["grpc", "http"], case_sensitive=False),
-        help="Protocol; by default gRPC, for an address that begins with http:// or https:// HTTP.",
-    ),
+    protocol_option,
 )
 
 
@@ -81,9 +75,8 @@ def target_options(command: F) -> F:
         **others: Any,
     ) -> Any:
         address, model = _placed(address, model, url, model_name)
-        if protocol is None:
-            protocol = "http" if (address or "").startswith(("http://", "https://")) else "grpc"
-        target = Target(address or _DEFAULTS[protocol], model, model_version, protocol)
+        protocol = protocol_of(address, protocol)
+        target = Target(address or DEFAULT_ADDRESSES[protocol], model, model_version, protocol)
         return command(*arguments, target=target, **others)
 
     return given  # type: ignore[return-value]  # its parameters are those of the options

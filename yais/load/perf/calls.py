@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from yais.client.datatypes import datatype_of
 from yais.client.infer_call import InferCall, InputTensor
 from yais.client.shared_regions import SharedRegions
 from yais.core.tensor import DataType
@@ -91,7 +92,7 @@ def _inputs(model: ModelInputs, options: InputOptions) -> Sequence[tuple[InputTe
 def _output_sizes(model: ModelInputs, options: InputOptions) -> Mapping[str, int]:
     sizes = {}
     for output in model.metadata.outputs:
-        datatype, shape = DataType(output.datatype), list(output.shape)
+        datatype, shape = datatype_of(output.datatype, output.name), list(output.shape)
         if model.max_batch_size:
             shape = shape[1:]
         known = datatype is not DataType.BYTES and -1 not in shape

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from yais.core.clock import NANOSECONDS, monotonic
-from yais.errors import FailedPrecondition, error_of
+from yais.errors import FailedPrecondition
 from yais.load.load import Load
+from yais.load.perf.measuring import Measuring
 from yais.load.perf.response_count import ResponseCount
-from yais.load.perf.server_statistics import ServerStatistics, Snapshot
+from yais.load.perf.server_statistics import ServerStatistics
 from yais.load.perf.settings import PerfSettings
 from yais.load.perf.window import NEEDED, Window, latency_of, merge, stable
-from yais.load.recording import Recording
 
 __all__ = ["LevelResult", "NothingMeasured", "Profiler"]
 
-_LOOK = 0.25  # seconds between two looks at whether requests fail
-_COUNT = 1.0  # seconds between two looks at whether there are enough of them
-_LAST = 5.0  # seconds that requests in flight have at the end
+_LAST = 5.0  # seconds that requests in flight have at the end, where all went well
+_LAST_ANSWERS = 1.0  # seconds that they have after Ctrl-C
 
 
 class NothingMeasured(FailedPrecondition):
@@ -35,13 +32,13 @@ class LevelResult:
     level
         Requests in flight, or requests per second.
     window
-        The last three windows as one; all, where they were never stable.
+        The last three windows as one; with what came after them where somebody ended it before.
     stable
-        Whether these agree.
+        Whether the last three agree.
     over
         Whether the latency reached the limit.
     interrupted
-        Whether somebody ended it before.
+        Whether somebody did.
     """
 
     level: float
@@ -69,6 +66,8 @@ class Profiler:
         What counts the answers to a request, for a decoupled model.
     on_pass
         Told of each window, with its number from 1.
+    drain
+        Seconds that the requests of a level have to end before the next one begins.
     """
 
     def __init__(
@@ -78,12 +77,15 @@ class Profiler:
         statistics: ServerStatistics | None = None,
         responses: ResponseCount | None = None,
         on_pass: Callable[[int, Window], None] | None = None,
+        drain: float = 30.0,
     ) -> None:
         self._load_of = load_of
         self._settings = settings
         self._statistics = statistics
         self._responses = responses
         self._on_pass = on_pass
+        self._drain = drain
+        self._before: Load | None = None
 
     def __repr__(self) -> str:
         return f"<Profiler: {self._settings}>"
@@ -97,107 +99,48 @@ class Profiler:
             A request failed, with its status and message, or the statistics cannot be had.
             NothingMeasured if a window is over before a request is.
         """
-        load = self._load_of(level)
+        if self._before is not None:
+            self._before.wait(self._drain)  # of a slow model there may be requests in flight
+        load = self._before = self._load_of(level)
         windows: list[Window] = []
         over = interrupted = False
-        measuring = _Measuring(load, self._settings, self._statistics, self._responses)
+        last = 0.0
+        measuring = Measuring(load, self._settings, self._statistics, self._responses)
         try:
             load.start()
             measuring.begin()
-            while len(windows) < self._settings.trials and not over and not stable(windows, self._settings):
+            for number in range(1, self._settings.trials + 1):
                 measuring.wait()
-                windows.append(measuring.end())
+                windows = [*windows[1 - NEEDED :], measuring.end()]
                 if self._on_pass is not None:
-                    self._on_pass(len(windows), windows[-1])
+                    self._on_pass(number, windows[-1])
                 over = self._is_over(windows)
+                if over or stable(windows, self._settings):
+                    break
+            if not all(window.requests for window in windows):
+                raise NothingMeasured(
+                    "No valid requests recorded within time interval. Please use a larger time window."
+                )
+            last = _LAST
         except KeyboardInterrupt:
             interrupted = True
-            windows.append(measuring.end())
+            answered = not load.stop(_LAST_ANSWERS).outstanding
+            windows.append(measuring.end(ask=answered))  # of a server that hangs there would be no answer
         finally:
-            load.stop(_LAST)
-        if not all(window.requests for window in windows[-NEEDED:]) and not interrupted:
-            raise NothingMeasured(
-                "No valid requests recorded within time interval. Please use a larger time window."
-            )
+            load.stop(last)
         return self._result(level, windows, interrupted=interrupted)
 
     def _is_over(self, windows: list[Window]) -> bool:
         limit = self._settings.limit_ms
         return (
             bool(limit)
-            and len(windows) >= NEEDED
-            and not all(latency_of(window, self._settings) < limit * 10**6 for window in windows[-NEEDED:])
+            and len(windows) == NEEDED
+            and not all(latency_of(window, self._settings) < limit * 10**6 for window in windows)
         )
 
     def _result(self, level: float, windows: list[Window], *, interrupted: bool) -> LevelResult:
         settled = stable(windows, self._settings) and not interrupted
-        window = merge(windows if interrupted else windows[-NEEDED:])
+        window = merge(windows)
         limit = self._settings.limit_ms
         over = bool(limit) and latency_of(window, self._settings) >= limit * 10**6
         return LevelResult(level, window, settled, over, interrupted)
-
-
-class _Measuring:
-    """The windows of one load. Statistics of the server are those at the end of the last window."""
-
-    def __init__(
-        self,
-        load: Load,
-        settings: PerfSettings,
-        statistics: ServerStatistics | None,
-        responses: ResponseCount | None,
-    ) -> None:
-        self._load = load
-        self._settings = settings
-        self._statistics = statistics
-        self._responses = responses
-        self._snapshot: Snapshot = {}
-        self._start, self._cpu = monotonic(), time.process_time_ns()
-
-    def begin(self) -> None:
-        """Begin the first window."""
-        self._load.take()
-        if self._responses is not None:
-            self._responses.take()
-        self._start, self._cpu = monotonic(), time.process_time_ns()
-        if self._statistics is not None:
-            self._snapshot = self._statistics.snapshot()
-
-    def wait(self) -> None:
-        """Wait until it has run for as long as it should, or a request has failed."""
-        wanted = self._settings.window_requests
-        seconds = _COUNT if wanted else self._settings.window_ms / 1000
-        completed = self._load.recording().completed
-        while True:
-            end = monotonic() + int(seconds * NANOSECONDS)
-            while (left := (end - monotonic()) / NANOSECONDS) > 0:
-                if self._load.wait(min(left, _LOOK)) or self._load.recording().failed:
-                    return
-            if not wanted or self._load.recording().completed - completed >= wanted:
-                return
-
-    def end(self) -> Window:
-        """Return the window, and begin the next one. Raises the error of a request that failed."""
-        now, cpu = monotonic(), time.process_time_ns()
-        recording = self._load.take()
-        _check(recording)
-        responses = recording.completed if self._responses is None else self._responses.take()
-        server = None
-        if self._statistics is not None:
-            before, self._snapshot = self._snapshot, self._statistics.snapshot()
-            server = self._statistics.between(before, self._snapshot)
-        window = Window(
-            (now - self._start) / NANOSECONDS,
-            self._settings.batch,
-            recording,
-            responses,
-            (cpu - self._cpu) / NANOSECONDS,
-            server,
-        )
-        self._start, self._cpu = now, cpu
-        return window
-
-
-def _check(recording: Recording) -> None:
-    for code, _ in recording.failed.most_common(1):
-        raise error_of(code, recording.texts[code])

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from yais.load.perf.profiler import LevelResult
-from yais.load.perf.server_times import Identity, ServerTimes
+from yais.load.perf.server_times import Identity, ServerTimes, merged
 from yais.load.perf.settings import PerfSettings
 from yais.load.perf.text import number, percentiles
-from yais.load.perf.window import Window
 
 __all__ = ["write_results_csv"]
 
@@ -43,9 +42,10 @@ def write_results_csv(
         It cannot be written.
     """
     ordered = sorted(results, key=lambda result: result.window.throughput)
-    _write(path, [_header(settings, ordered[0].window, verbose), *_rows(settings, ordered, verbose)])
-    server = ordered[0].window.server
-    for model in server.composing if server else ():
+    servers = [result.window.server for result in ordered if result.window.server is not None]
+    served = bool(servers)
+    _write(path, [_header(settings, served, verbose), *_rows(settings, ordered, served, verbose)])
+    for model in merged(servers).composing if served else ():
         part = path.with_name(f"{model[0]}_v{model[1]}.{path.name}")
         _write(part, [_composing_header(settings), *_composing_rows(settings, ordered, model)])
 
@@ -58,12 +58,12 @@ def _level_name(settings: PerfSettings) -> str:
     return "Request Rate" if settings.at_rates else "Concurrency"
 
 
-def _header(settings: PerfSettings, window: Window, verbose: bool) -> list[str]:
+def _header(settings: PerfSettings, served: bool, verbose: bool) -> list[str]:
     names = [_level_name(settings), "Inferences/Second"]
     if settings.decoupled:
         names.append("Response Throughput")
     names.append("Client Send")
-    if window.server is not None:
+    if served:
         names += [*_SERVER, *(_CACHE if settings.cached else ())]
     names += ["Client Recv", *(f"p{each} latency" for each in percentiles(settings))]
     if verbose:
@@ -72,7 +72,9 @@ def _header(settings: PerfSettings, window: Window, verbose: bool) -> list[str]:
     return names
 
 
-def _rows(settings: PerfSettings, results: Sequence[LevelResult], verbose: bool) -> Iterator[list[str]]:
+def _rows(
+    settings: PerfSettings, results: Sequence[LevelResult], served: bool, verbose: bool
+) -> Iterator[list[str]]:
     for result in results:
         window = result.window
         send = 0 if settings.decoupled else window.send_mean
@@ -80,8 +82,8 @@ def _rows(settings: PerfSettings, results: Sequence[LevelResult], verbose: bool)
         if settings.decoupled:
             row.append(number(window.responses / window.seconds))
         row.append(_us(send))
-        if window.server is not None:
-            row += _server_fields(settings, window.server, window.mean - send)
+        if served:
+            row += _server_fields(settings, window.server or ServerTimes(), window.mean - send)
         row += ["0", *(_us(window.percentile(each)) for each in percentiles(settings))]
         if verbose:
             row += [] if settings.percentile else [_us(window.mean)]

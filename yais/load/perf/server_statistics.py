@@ -88,4 +88,4 @@ def _counted(model: Identity, start: Snapshot, end: Snapshot) -> Identity | None
         for known, times in end.items()
         if known[0] == name and times.queue.count > start.get(known, ServerTimes()).queue.count
     ]
-    return max(used, key=lambda known: int(known[1]), default=None)
+    return max(used, key=lambda known: (int(known[1]) if known[1].isdecimal() else 0, known), default=None)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from yais.load.histogram import values_at
-from yais.load.perf.moments import moments
+from yais.load.histogram import moments, values_at
 from yais.load.perf.server_times import ServerTimes, merged
 from yais.load.perf.settings import PerfSettings
 from yais.load.recording import Recording
