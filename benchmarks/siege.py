@@ -30,6 +30,7 @@ from yais.load.null_transport import NullTransport
 from yais.load.open_load import OpenLoad
 from yais.load.rate_search import RateSearch
 from yais.load.schedule import Constant
+from yais.tools.load_run import without_pauses
 
 _ALL_AT_ONCE = 1e9  # requests/s that nothing can keep up with
 _MANY = 300_000
@@ -39,6 +40,9 @@ _SEARCH_SECONDS = 3.0
 _LOWEST = 500.0  # requests/s
 _WARM_UP = 5_000
 _END = 10.0
+_AS_SHIPPED = {
+    "GRPC_EXPERIMENTS": "-event_engine_listener"
+}  # the server, not as the generator in this process
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,9 @@ def run(
     """Send at a rate, for a time or a number of requests."""
     load = OpenLoad(sender, [WORKLOADS["echo"].request], Constant(rate), duration=seconds, count=count)
     cpu, own = cpu_seconds(server) if server else 0.0, time.process_time()
-    load.start()
-    load.wait((seconds or 0) + _END)
+    with without_pauses():
+        load.start()
+        load.wait((seconds or 0) + _END)
     own = time.process_time() - own
     server_cpu = cpu_seconds(server) - cpu if server else 0.0
     recording = load.stop(_END)
@@ -162,10 +167,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5000.0, help="requests/s against the echo server")
     parser.add_argument("--seconds", type=float, default=30.0, help="for how long")
     parser.add_argument("--alone", type=float, default=50_000.0, help="requests/s of the generator alone")
+    parser.add_argument("--pin", action="store_true", help="the server on core 0, the generator on core 1")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
+    if options.pin:
+        os.sched_setaffinity(0, {1})
     found = list(alone(options.alone))
-    with serving(YAIS, WORKLOADS["echo"], Path(), {"GRPC_EXPERIMENTS": ""}, None) as server:
+    with serving(YAIS, WORKLOADS["echo"], Path(), _AS_SHIPPED, 0 if options.pin else None) as server:
         found += against(server, options.rate, options.seconds)
     print(text(found))
     if options.json is not None:

@@ -60,14 +60,22 @@ class OpenLoad(BaseLoad):
         )
         self._on_back_off = on_back_off
         self._told = 0
+        self._pacer = 0
+        self._answers = 0  # that came on the transport's thread
         self._sending = threading.Lock()
         self._stopping = threading.Event()
 
     def _begin(self) -> None:
         wake_on_time()
+        self._pacer = threading.get_ident()
         while self._ended is None:
-            rest = 0.0 if self._pump() else _REST
-            left = max((self._loop.next - self._now()) / NANOSECONDS, rest)
+            answers = self._answers
+            any_sent = self._pump()
+            left = (self._loop.next - self._now()) / NANOSECONDS
+            # Behind, while answers come: two threads that send in turn, each waiting for the other to let go
+            # of the interpreter, are slower than one.
+            if not any_sent or (left <= 0 and self._answers != answers):
+                left = max(left, _REST)
             if left > 0:
                 self._stopping.wait(min(left, _NAP))
 
@@ -89,6 +97,7 @@ class OpenLoad(BaseLoad):
     def _answered(self, due: int, sent: int, code: Code, text: str, reply: Any) -> None:  # noqa: ARG002
         with self._lock:
             now = self._now()
+            self._answers += threading.get_ident() != self._pacer
             self._write_down(now, due, sent, code, text)
             if self._ended is not None:
                 self._see_whether_over()
