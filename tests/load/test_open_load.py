@@ -233,7 +233,7 @@ def test_a_server_that_stalls_shows_in_the_latencies():
         connected = ClosedLoad(transport, [b"x"], 1, count=1)
         connected.start()
         assert connected.wait(SOON)
-        load = OpenLoad(transport, [b"x"], Constant(1000), duration=0.6)
+        load = OpenLoad(transport, [b"x"], Constant(1000), count=600)
         load.start()
         try:
             assert not load.wait(0.2)
