@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yais.load.objective import Objective
+from yais.load.rate_finding import find_rate
 from yais.load.rate_search import RateSearch
-from yais.tools.rate_finding import find_rate
 
 SLO = Objective.parse("p99<10ms")
 

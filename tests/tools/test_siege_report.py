@@ -11,9 +11,9 @@ import pytest
 from fixed_recordings import nothing, recording, troubled
 
 from yais.load.objective import Objective
+from yais.load.rate_finding import RateFound, Try
 from yais.tools.arrival_options import Arrivals
 from yais.tools.client_run import client_report, client_text
-from yais.tools.rate_finding import RateFound, Try
 from yais.tools.siege_report import SiegeResult, siege_report, siege_text
 from yais.tools.siege_run import live_text
 

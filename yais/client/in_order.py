@@ -11,7 +11,10 @@ from yais.client.transport import Transport
 from yais.core.future import Future
 from yais.errors import Code, DeadlineExceeded, error_of
 
-__all__ = ["answered_in_order"]
+__all__ = ["GRACE", "answered_in_order"]
+
+GRACE = 5.0
+"""Seconds to wait for an answer beyond the time that a transport keeps itself."""
 
 
 def answered_in_order(
@@ -26,7 +29,7 @@ def answered_in_order(
     in_flight
         Requests under way at most.
     timeout
-        Seconds to wait for an answer. For a transport that keeps time itself, more than it does.
+        Seconds to wait for an answer. For a transport that keeps time itself, that and `GRACE`.
 
     Raises
     ------

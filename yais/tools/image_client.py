@@ -18,6 +18,7 @@ from yais.client.connection import Connection
 from yais.client.endpoint import Endpoint, connect
 from yais.client.image import ImageInput, Scaling, preprocess, read_image
 from yais.client.image_model import ImageModel, image_model
+from yais.client.in_order import GRACE
 from yais.errors import YaisError
 from yais.tools.connection_options import connection_options
 from yais.tools.exit_status import INTERRUPTED
@@ -32,7 +33,6 @@ __all__ = ["image_client"]
 # batches of images are in memory.
 _AT_ONCE = 64
 
-_GRACE = 5.0  # seconds to wait for an answer beyond --timeout, which the transport keeps
 
 Array = npt.NDArray[Any]
 
@@ -162,7 +162,7 @@ class _Way:
             _batches(groups, model.input, self.scaling),
             classes=self.classes,
             in_flight=_AT_ONCE if self.at_once or self.streaming else 1,
-            timeout=endpoint.connection.timeout + _GRACE,
+            timeout=endpoint.connection.timeout + GRACE,
         )
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from yais.client.datatypes import datatype_of
 from yais.client.endpoint import Endpoint
 from yais.client.image import Scaling
-from yais.client.in_order import answered_in_order
+from yais.client.in_order import GRACE, answered_in_order
 from yais.client.infer_call import InferAnswer, InferCall, InputTensor, WantedOutput
 from yais.core.tensor import DataType
 from yais.errors import YaisError
@@ -28,7 +28,6 @@ from yais.tools.server_options import Server, server_options
 
 __all__ = ["infer"]
 
-_GRACE = 5.0  # seconds to wait for an answer beyond --timeout, which the transport keeps
 
 Array = npt.NDArray[Any]
 
@@ -168,7 +167,7 @@ def _check(name: str, outputs: Mapping[str, DataType]) -> None:
 def _answers(endpoint: Endpoint, call: InferCall, *, decoupled: bool) -> Sequence[InferAnswer]:
     # Only on a stream may a request have any number of answers.
     transport = endpoint.stream_transport() if decoupled else endpoint.transport()
-    (answers,) = answered_in_order(transport, [call], 1, endpoint.connection.timeout + _GRACE)
+    (answers,) = answered_in_order(transport, [call], 1, endpoint.connection.timeout + GRACE)
     return answers
 
 

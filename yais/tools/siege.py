@@ -13,13 +13,13 @@ from yais.client.connection import Connection
 from yais.client.grpc_endpoint import GrpcEndpoint
 from yais.errors import InvalidArgument
 from yais.load.objective import Objective
+from yais.load.rate_finding import find_rate
 from yais.load.rate_search import RateSearch
 from yais.load.schedule import HIGHEST_RATE
 from yais.tools.arrival_options import Arrivals, arrival_options
 from yais.tools.connection_options import connection_options
 from yais.tools.exit_status import end
 from yais.tools.failure import reported
-from yais.tools.rate_finding import find_rate
 from yais.tools.recording_files import RecordingFiles, recording_files
 from yais.tools.request_options import RequestOptions, request_options
 from yais.tools.siege_payload import siege_payload

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from yais.load.objective import Objective
+from yais.load.rate_finding import RateFound
 from yais.load.recording import Recording
 from yais.tools.arrival_options import Arrivals
 from yais.tools.latency_summary import errors_by_status, errors_text, latency_summary
-from yais.tools.rate_finding import RateFound
 
 __all__ = ["SiegeResult", "siege_report", "siege_text"]
 
