@@ -106,6 +106,9 @@ class FakeDevice:
     def __init__(self) -> None:
         self.streams = 0
 
+    def staging(self, placement: Placement) -> HostMemoryResource:
+        return HostMemoryResource()
+
     def memory(self, placement: Placement) -> HostMemoryResource:
         return HostMemoryResource()
 
@@ -137,6 +140,61 @@ def test_the_device_half() -> None:
         assert lane.device is not None and lane.device.size == 1000
     assert lanes.close(SOON)
     assert kept.size == 0
+
+
+def test_streams_are_waited_for_and_closed_with_their_lanes() -> None:
+    class Stream:
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def sync(self) -> None:
+            self.calls.append("sync")
+
+        def close(self) -> None:
+            self.calls.append("close")
+
+    device = FakeDevice()
+    streams: list[Stream] = []
+
+    def stream(placement: Placement) -> Stream:
+        streams.append(Stream())
+        return streams[-1]
+
+    device.stream = stream  # type: ignore[assignment, method-assign]
+    lanes = Lanes(threads={"execute": 1}, count=2, device=device)
+    with lanes.pool.acquire(SOON) as lane:
+        lane.settle()
+        assert lane.stream.calls == ["sync"]
+    assert lanes.close(SOON)
+    assert sorted(stream.calls for stream in streams) == [["close"], ["sync", "close"]]
+
+
+def test_a_lane_without_a_stream_is_settled() -> None:
+    lanes = Lanes(threads={"execute": 1}, count=1)
+    with lanes.pool.acquire(SOON) as lane:
+        lane.settle()
+        assert lane in lanes and object() not in lanes
+    assert lanes.close(SOON)
+
+
+def test_staging_is_the_devices_unless_something_else_is_said() -> None:
+    class Counting(HostMemoryResource):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+
+        def allocate(self, size: int, *, stream: object = None) -> Buffer:
+            self.asked += size
+            return super().allocate(size)
+
+    pinned, other = Counting(), Counting()
+    device = FakeDevice()
+    device.staging = lambda placement: pinned  # type: ignore[method-assign]
+    for memory, asked in ((None, (8192, 0)), (other, (8192, 8192))):
+        lanes = Lanes(threads={"execute": 1}, count=1, device=device, memory=memory)
+        lanes.reserve(8192, SOON)
+        assert (pinned.asked, other.asked) == asked
+        assert lanes.close(SOON)
 
 
 def test_closing_finishes_what_is_queued() -> None:

@@ -197,5 +197,6 @@ def status_of(error: BaseException) -> tuple[Code, str]:
 
 def error_of(code: Code, message: str) -> YaisError:
     """Return the error for a status that a server answered; `YaisError` itself only for OK."""
-    kinds = {kind.code: kind for kind in YaisError.__subclasses__()}
+    # Those of this module only: programs have errors of their own, with codes that are there already.
+    kinds = {kind.code: kind for kind in YaisError.__subclasses__() if kind.__module__ == __name__}
     return kinds.get(code, YaisError)(message)

@@ -7,7 +7,8 @@ used there, because the threads and the memory cannot be had separately (DESIGN.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,12 +19,12 @@ from yais.core.pool import Pool
 from yais.core.thread_pool import ThreadPool
 from yais.core.topology import NumaNode, Topology
 from yais.memory.arena import Arena
-from yais.memory.buffer import Buffer
+from yais.memory.device_buffer import DeviceBuffer
 from yais.memory.host import HostMemoryResource
 from yais.memory.resource import MemoryResource
 from yais.memory.tracked import MemoryTracker, TrackedResource
 
-__all__ = ["Device", "Lane", "Lanes", "Placement", "placements"]
+__all__ = ["Device", "DeviceMemory", "Lane", "Lanes", "Placement", "placements"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,24 @@ def placements(topology: Topology) -> list[Placement]:
     return [Placement(f"node{node.id}", node, node.cpus) for node in topology.nodes if node.cpus]
 
 
+class DeviceMemory(Protocol):
+    """Where device memory comes from; every `yais.memory.resource.MemoryResource` is such a one."""
+
+    def allocate(self, size: int, *, stream: Any = None) -> DeviceBuffer:
+        """Return a buffer of `size` bytes. Raises MemoryError if there is too little."""
+
+
 class Device(Protocol):
     """Gives lanes their device half. What it returns is for engines of that device; lanes only keep it."""
 
-    def memory(self, placement: Placement) -> MemoryResource:
+    def staging(self, placement: Placement) -> MemoryResource:
+        """Return where host memory comes from that the device copies to and from."""
+
+    def memory(self, placement: Placement) -> DeviceMemory:
         """Return where device memory comes from."""
 
     def stream(self, placement: Placement) -> Any:
-        """Return a new stream."""
+        """Return a new stream. If it has `sync`, lanes wait with it; if it has `close`, they close it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,10 +99,25 @@ class Lane:
     threads: Mapping[str, ThreadPool]
     staging: Arena
     stream: Any = None
-    device: Buffer | None = None
+    device: DeviceBuffer | None = None
 
     def __str__(self) -> str:
         return self.name
+
+    def settle(self) -> None:
+        """Wait until the stream has done what was queued: for memory whose use was given up half-way."""
+        sync = getattr(self.stream, "sync", None)
+        if sync is not None:
+            sync()
+
+    def close(self) -> None:
+        """Give memory and stream back. Nothing may be running."""
+        self.staging.close()
+        if self.device is not None:
+            self.device.close()
+        close = getattr(self.stream, "close", None)
+        if close is not None:
+            close()
 
 
 class Lanes:
@@ -109,9 +135,11 @@ class Lanes:
     places
         Where they sit; by default one place, anywhere.
     memory
-        Where staging memory comes from; by default host memory on the node of the place.
+        Where staging memory comes from; by default the device's, else host memory on the node of the place.
     device
         Gives lanes their device half.
+    tracker
+        Counts staging memory; by default one of their own.
 
     Raises
     ------
@@ -124,6 +152,8 @@ class Lanes:
         Lends them.
     memory
         Counts the staging memory in use, by place.
+    staging_size, device_size
+        Bytes of staging and of device memory that each lane has at least.
     """
 
     def __init__(
@@ -135,9 +165,11 @@ class Lanes:
         places: Sequence[Placement] = (),
         memory: MemoryResource | None = None,
         device: Device | None = None,
+        tracker: MemoryTracker | None = None,
     ) -> None:
         self.name = name
-        self.memory = MemoryTracker()
+        self.memory = tracker if tracker is not None else MemoryTracker()
+        self.staging_size = self.device_size = 0
         self.places = tuple(places) or (Placement(name),)
         wanted = {stage: number for stage, number in threads.items() if number}
         # One place has the name of the whole, several have their own as well.
@@ -147,33 +179,30 @@ class Lanes:
             raise ValueError(f"got count={count}, expected at least 1")
         self._device = device
         self._threads: list[dict[str, ThreadPool]] = [{} for _ in self.places]
+        self._lanes: list[Lane] = []
+        self._staging: list[MemoryResource] = []  # where that of each lane comes from
         try:
             for leading, place, pools in zip(names, self.places, self._threads, strict=True):
                 for stage, number in wanted.items():
                     pools[stage] = ThreadPool(number, name=f"{leading}-{stage}", cpus=place.cpus)
-            homes = list(zip(names, self.places, self._threads, strict=True))
-            self._lanes = [
-                Lane(
-                    f"{leading}-{index}",
-                    place,
-                    pools,
-                    _staging(place, memory, f"{leading} staging", self.memory),
-                    device.stream(place) if device is not None else None,
-                )
-                for index, (leading, place, pools) in zip(
-                    range(max(count, len(homes))), itertools.cycle(homes), strict=False
-                )
-            ]
-        except BaseException:  # threads that nobody closes stay
+            homes = itertools.cycle(zip(names, self.places, self._threads, strict=True))
+            for index, home in zip(range(max(count, len(self.places))), homes, strict=False):
+                self._add(index, *home, memory)
+        except BaseException:  # threads and streams that nobody closes stay
             for pools in self._threads:
                 for pool in pools.values():
                     pool.shutdown(wait=False)
+            for lane in self._lanes:
+                lane.close()
             raise
         self.pool: Pool[Lane] = Pool(self._lanes, name=f"{name} lanes", on_return=_reset)
 
     def __repr__(self) -> str:
         threads = ", ".join(repr(pool) for pools in self._threads for pool in pools.values())
         return f"<Lanes {self.name}: {self.pool!r}, {threads}>"
+
+    def __contains__(self, lane: object) -> bool:
+        return any(lane is mine for mine in self._lanes)
 
     @property
     def size(self) -> int:
@@ -188,34 +217,60 @@ class Lanes:
     def reserve(self, staging: int, timeout: float, *, device: int = 0) -> None:
         """Give every lane at least `staging` bytes of staging memory and `device` bytes on its device.
 
-        Takes all lanes out of the pool, so work in flight ends undisturbed.
+        Takes all lanes out of the pool, so work in flight ends undisturbed. What they had is freed once there
+        is the new, so for a moment there is both. Not from two threads at once.
 
         Raises
         ------
         DeadlineExceeded
             A lane did not come back within `timeout` seconds in all.
         OSError, MemoryError
-            There is no such memory. Lanes may have grown already.
+            There is no such memory; then the lanes are as they were.
         """
-        deadline = Deadline.after(timeout)
-        leases = []
-        try:
-            for _ in self._lanes:
-                leases.append(self.pool.acquire(deadline.remaining() or 0.0))  # noqa: PERF401 - may fail
-            for lease in leases:
-                self._grow(lease.item, staging, device)
-        finally:
-            for lease in leases:
-                lease.release()
+        with self.reserving(staging, timeout, device=device):
+            pass
 
-    def _grow(self, lane: Lane, staging: int, device: int) -> None:
-        lane.staging.reset(staging)
-        if self._device is None or device <= (lane.device.size if lane.device else 0):
+    @contextmanager
+    def reserving(self, staging: int, timeout: float, *, device: int = 0) -> Iterator[None]:
+        """Do as `reserve`, around a block that reserves something else: if that raises, nothing changes."""
+        if staging <= self.staging_size and device <= self.device_size:
+            yield
             return
-        memory = self._device.memory(lane.placement).allocate(device, stream=lane.stream)
-        if lane.device is not None:
-            lane.device.close()
-        lane.device = memory
+        deadline = Deadline.after(timeout)
+        with ExitStack() as held:
+            for _ in self._lanes:
+                held.enter_context(self.pool.acquire(deadline.remaining() or 0.0))
+            with ExitStack() as unused:
+                arenas = self._more_staging(staging, unused)
+                memories = self._more_memory(device, unused)
+                yield
+                unused.pop_all()
+            for lane, arena, memory in zip(self._lanes, arenas, memories, strict=True):
+                _replace(lane, arena, memory)
+            self.staging_size = max(staging, self.staging_size)
+            self.device_size = max(device, self.device_size)
+
+    def _more_staging(self, size: int, unused: ExitStack) -> list[Arena | None]:
+        """Return an arena for each lane, if it needs a larger one."""
+        arenas: list[Arena | None] = []
+        for lane, resource in zip(self._lanes, self._staging, strict=True):
+            arena = Arena(resource) if lane.staging.size < size else None
+            if arena is not None:
+                unused.callback(arena.close)
+                arena.reset(size)
+            arenas.append(arena)
+        return arenas
+
+    def _more_memory(self, size: int, unused: ExitStack) -> list[DeviceBuffer | None]:
+        """Return device memory for each lane, if it needs more."""
+        memories: list[DeviceBuffer | None] = []
+        for lane in self._lanes:
+            memory = None
+            if self._device is not None and size > (lane.device.size if lane.device is not None else 0):
+                memory = self._device.memory(lane.placement).allocate(size, stream=lane.stream)
+                unused.callback(memory.close)
+            memories.append(memory)
+        return memories
 
     def close(self, timeout: float = 5.0) -> bool:
         """Let the threads finish what is queued, then give the memory back. No lane is lent any more.
@@ -232,17 +287,39 @@ class Lanes:
         ended = self.pool.close(deadline.remaining() or 0.0) and ended
         if ended:
             for lane in self._lanes:
-                lane.staging.close()
-                if lane.device is not None:
-                    lane.device.close()
+                lane.close()
         return ended
 
-
-def _staging(place: Placement, memory: MemoryResource | None, owner: str, tracker: MemoryTracker) -> Arena:
-    if memory is None:
-        memory = HostMemoryResource(node=place.node)
-    return Arena(TrackedResource(memory, owner=owner, tracker=tracker))
+    def _add(
+        self,
+        index: int,
+        name: str,
+        place: Placement,
+        threads: Mapping[str, ThreadPool],
+        memory: MemoryResource | None,
+    ) -> None:
+        if memory is None and self._device is not None:
+            memory = self._device.staging(place)
+        elif memory is None:
+            memory = HostMemoryResource(node=place.node)
+        staging = TrackedResource(memory, owner=f"{name} staging", tracker=self.memory)
+        lane = Lane(f"{name}-{index}", place, threads, Arena(staging))
+        self._lanes.append(lane)
+        self._staging.append(staging)
+        if self._device is not None:
+            lane.stream = self._device.stream(place)
 
 
 def _reset(lane: Lane) -> None:
     lane.staging.reset()
+
+
+def _replace(lane: Lane, staging: Arena | None, device: DeviceBuffer | None) -> None:
+    """Give a lane other memory, and free what it had."""
+    if staging is not None:
+        old, lane.staging = lane.staging, staging
+        old.close()
+    if device is not None:
+        before, lane.device = lane.device, device
+        if before is not None:
+            before.close()

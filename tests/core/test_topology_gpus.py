@@ -36,6 +36,9 @@ class Nvml:
             raise Error
         return index
 
+    def nvmlDeviceGetUUID(self, device: int) -> bytes | str:
+        return f"GPU-{'abcd'[device % 4]}{device}"
+
     def nvmlDeviceGetName(self, device: int) -> bytes | str:
         return b"NVIDIA H200" if device else "NVIDIA H200"
 
@@ -104,6 +107,42 @@ def test_a_lost_gpu_is_left_out(tmp_path: Path) -> None:
         (0, "0000:10:00.0", "0"),
         (2, "0000:30:00.0", "0-1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("visible", "numbers"),
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("2, 0", [2, 0]),
+        ("2,3,0", [2]),
+        ("GPU-c2,1", [2, 1]),
+        ("GPU-b", [1]),
+        ("GPU-", []),
+        ("MIG-b1", []),
+        ("1,,0", [1]),
+    ],
+)
+def test_the_order_is_that_of_cuda(tmp_path: Path, visible: str | None, numbers: list[int]) -> None:
+    root = FakeMachine(gpus=[0, 0, 0]).write(tmp_path)
+    expected = [(index, f"0000:{number + 1}0:00.0") for index, number in enumerate(numbers)]
+    gpus = nvml_gpus(Nvml([CpuSet("0")] * 3), root, cpu_count=2, visible=visible)
+    assert [(gpu.index, gpu.pci) for gpu in gpus] == expected
+    if visible is None or "GPU" not in visible:
+        assert [(gpu.index, gpu.pci) for gpu in pci_gpus(root, visible=visible)] == expected
+
+
+def test_no_name_is_no_gpu(tmp_path: Path) -> None:
+    root = FakeMachine(gpus=[0]).write(tmp_path)
+    assert nvml_gpus(Nvml([CpuSet("0")]), root, cpu_count=2, visible="") == ()
+
+
+def test_a_lost_gpu_has_its_number(tmp_path: Path) -> None:
+    root = FakeMachine(gpus=[0, 0]).write(tmp_path)
+    gpus = nvml_gpus(Nvml([CpuSet("0")] * 2, lost=1), root, cpu_count=2, visible="1,0")
+    assert [(gpu.index, gpu.pci) for gpu in gpus] == [(1, "0000:10:00.0")]
 
 
 def test_this_machine_can_be_asked() -> None:

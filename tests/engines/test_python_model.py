@@ -15,8 +15,17 @@ from yais.errors import InvalidArgument
 ONES = np.ones(2, np.float32)
 
 
+OTHERS: set[str] = set()
+"""Modules of models that tests in other files have left."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_others():
+    OTHERS.update(modules())
+
+
 def modules():
-    return {name for name in sys.modules if name.startswith("yais_python_model_")}
+    return {name for name in sys.modules if name.startswith("yais_python_model_")} - OTHERS
 
 
 def test_a_model_is_initialized_executed_and_finalized(tmp_path):

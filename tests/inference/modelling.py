@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -105,28 +104,6 @@ def dispatching() -> Iterator[HandDispatcher]:
         yield dispatcher
     finally:
         set_current_dispatcher(None)
-
-
-def in_threads(count: int, work: Callable[[int], object]) -> None:
-    """Run `work(index)` on threads that start together; raise what one of them raises."""
-    start = threading.Barrier(count)
-    errors: list[BaseException] = []
-
-    def run(index: int) -> None:
-        try:
-            start.wait(SOON)
-            work(index)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(3 * SOON)
-        assert not thread.is_alive(), "a thread hangs"
-    for error in errors:
-        raise error
 
 
 def onnx_model(operator: str, inputs: Sequence[str], kind: int = TensorProto.FLOAT) -> bytes:

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 from managing import X, Y, check_idle, eventually, free_lanes, free_tokens, ones
-from modelling import SOON, check_invariants, in_threads
+from many_threads import in_threads
+from modelling import SOON, check_invariants
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument
 from yais.inference.infer_runner import InferRunner
 from yais.inference.manager import InferenceManager
 from yais.inference.scheduling.dynamic import BatchingPolicy
+from yais.lane import Placement
 from yais.memory.host import HostMemoryResource
 from yais.memory.limited import LimitedResource
-from yais.testing import FakeDevice, FakeDeviceEngine
+from yais.testing import FakeDevice, FakeDeviceEngine, ManualClock, SimulatedGpu
+from yais.testing.device_engine import Seconds
 
 SCRATCH = 4096
 
@@ -57,6 +60,15 @@ def test_answers_are_right_and_stay_so(manager: InferenceManager) -> None:
         assert (runner.infer(x=ones(3, value)).get(SOON)["y"] == 2 * value).all()
     assert (answer == 2).all()  # it is not the memory of a lane, which others have had since
     check_invariants(manager.find("M").counts())
+
+
+def test_a_model_without_a_batch(manager: InferenceManager) -> None:
+    """Its inputs keep their shapes on the way through the lane's memory."""
+    inputs = [TensorSpec("x", DataType.FP32, (2, 3)), TensorSpec("by", DataType.FP32, ())]
+    outputs = [TensorSpec("y", DataType.FP32, (2, 3))]
+    runner = started(manager, FakeDeviceEngine(inputs, outputs, lambda x, by: [x * by]))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert (runner.infer(x=x, by=np.float32(3)).get(SOON)["y"] == 3 * x).all()
 
 
 def test_a_token_is_back_before_outputs_are_copied(manager: InferenceManager) -> None:
@@ -231,6 +243,29 @@ def test_an_engine_is_closed_after_the_last_outputs_are_read(manager: InferenceM
     assert not engine.closed and not future.done()
     reading.gate.set()
     assert (future.get(SOON)["y"] == 2).all()
+
+
+def test_it_takes_as_long_as_it_is_told_to() -> None:
+    clock = ManualClock()
+    seconds: Seconds = {"copy_in": 0.001, "compute": lambda batch: 0.01 * batch, "copy_out": 0.002}
+    engine = FakeDeviceEngine([X], [Y], lambda x: [2 * x], seconds=seconds)
+    with (
+        SimulatedGpu(clock=clock) as gpu,
+        FakeDevice(gpu=gpu) as device,
+        InferenceManager(1, device=device) as manager,
+    ):
+        runner = started(manager, engine, max_batch_size=4)
+        future = runner.infer(x=ones(3))
+        for moment, kind in ((1_000_000, "copy_in"), (31_000_000, "compute"), (33_000_000, "copy_out")):
+            eventually(lambda moment=moment: gpu.next_end() == moment)  # type: ignore[misc]
+            clock.advance_to(moment)
+            eventually(lambda kind=kind: gpu.timeline and gpu.timeline[-1].kind == kind)  # type: ignore[misc]
+        assert (future.get(SOON)["y"] == 2).all()
+
+
+def test_staging_memory_of_the_device_is_the_hosts(device: FakeDevice) -> None:
+    with device.staging(Placement("here")).allocate(64) as buffer:
+        buffer.array(np.uint8, 64)[...] = 7
 
 
 # --- What is planned and reserved ---------------------------------------------------------------------

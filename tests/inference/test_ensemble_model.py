@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from composing import ClosedOnce, Zoo, ask, ensemble, eventually, floats, step, texts, values
-from modelling import SOON, check_invariants, in_threads
+from many_threads import in_threads
+from modelling import SOON, check_invariants
 
 from yais.core.clock import Deadline
 from yais.core.tensor import DataType, TensorSpec
@@ -340,10 +341,11 @@ def test_a_fault_of_ours_leaves_nobody_waiting(
     for _ in range(3):
         with monkeypatch.context() as patched:
             patched.setattr(model, "_find" if part == "find" else part, broken)
-            future = model.submit(ask())
+            future = model.submit(ask(id="mine"))
             with pytest.raises(Internal, match=r"'E'.* failed: unexpected|in ensemble 'E', .* unexpected"):
                 future.get(SOON)
         assert "RuntimeError: unexpected" in caplog.text
+        assert vars(caplog.records[-1]).items() >= {"model": "E", "request_id": "mine"}.items()
     assert values(model.submit(ask()).get(SOON)) == {"y": [[1, 1]]}
     assert model.steps()[0].in_flight == 0 and model.close(SOON)
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from managing import X, Y, check_idle, doubling, eventually, free_lanes, ones
-from modelling import SOON, in_threads, onnx_model
+from many_threads import in_threads
+from modelling import SOON, onnx_model
 
 import yais
 from yais.core.clock import Deadline
@@ -192,14 +193,15 @@ def test_a_batch_needs_a_first_dimension_of_any_size(manager: InferenceManager) 
     ("model", "options", "says"),
     [
         ("/nowhere/model.onnx", {}, "/nowhere/model.onnx"),
-        (Path("/nowhere/model.plan"), {}, "TensorRT"),
+        (Path("/nowhere/model.plan"), {}, "/nowhere/model.plan"),
         (b"no model", {}, "model"),
         (17, {}, "int"),
         (lambda arrays: arrays, {}, "inputs"),
         (lambda arrays: arrays, {"inputs": [X]}, "outputs"),
         (onnx_model("Add", ["x", "x"]), {"inputs": [X]}, "says itself"),
+        (onnx_model("Add", ["x", "x"]), {"options": {"weights": "managed"}}, "expected OnnxOptions"),
     ],
-    ids=["missing", "plan", "bytes", "int", "callable", "no outputs", "onnx with specs"],
+    ids=["missing", "plan", "bytes", "int", "callable", "no outputs", "onnx with specs", "dict for onnx"],
 )
 def test_what_is_no_model_is_refused(
     manager: InferenceManager, model: Any, options: dict[str, Any], says: str

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from managing import X, Y, check_idle, ones
-from modelling import SOON, check_invariants, in_threads, onnx_model
+from many_threads import in_threads
+from modelling import SOON, check_invariants, onnx_model
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import (

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from managing import X, Y, check_idle, doubling, eventually, ones
-from modelling import SOON, in_threads
+from many_threads import in_threads
+from modelling import SOON
 
 from yais.core.clock import Deadline
 from yais.core.tensor import DataType, TensorSpec

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from many_threads import in_threads
 from modelling import (
     SIGNATURE,
     SOON,
@@ -18,7 +19,6 @@ from modelling import (
     Y,
     dispatching,
     doubling,
-    in_threads,
     is_double,
     onnx_model,
     request,

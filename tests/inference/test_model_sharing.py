@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from modelling import SIGNATURE, SOON, X, Y, doubling, in_threads, is_double, request, stopped
+from many_threads import in_threads
+from modelling import SIGNATURE, SOON, X, Y, doubling, is_double, request, stopped
 
 from yais.errors import InvalidArgument, Unavailable
 from yais.inference.model import Model

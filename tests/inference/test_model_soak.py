@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from modelling import SIGNATURE, SOON, X, Y, check_invariants, dispatching, in_threads, is_double, request
+from many_threads import in_threads
+from modelling import SIGNATURE, SOON, X, Y, check_invariants, dispatching, is_double, request
 
 from yais.core.clock import Deadline
 from yais.core.future import Future

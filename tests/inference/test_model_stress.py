@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from composing import eventually
-from modelling import SOON, X, Y, dispatching, in_threads, request, rows
+from many_threads import in_threads
+from modelling import SOON, X, Y, dispatching, request, rows
 
 from yais.core.clock import Deadline
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
+from yais.engines.placed_engine import PlacedEngine
 from yais.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
 from yais.inference.failure import FailureReason
 from yais.inference.layout import Signature
@@ -34,6 +36,8 @@ from yais.inference.scheduling.queue_policy import QueuePolicy, TimeoutAction
 from yais.inference.scheduling.sequence import SequencePolicy, Strategy
 from yais.inference.scheduling.slo import SloPolicy
 from yais.inference.sequence_tensors import SequenceTensors, State
+from yais.inference.site import Site
+from yais.inference.sites import Sites
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
 from yais.testing import FakeDevice, FakeDeviceEngine, FakeEngine
@@ -224,17 +228,32 @@ def check(loads: list[Load], model: Model, cached: bool) -> None:
     assert model.pending == 0
 
 
-@pytest.mark.parametrize("shared", ["alone", "limited and cached", "on a device"])
+def spread(options: ModelOptions, seed: int) -> PlacedEngine:
+    """Return instances on GPUs 0 and 1, and on the host if there are three."""
+    engines: list[Engine] = []
+    for number in range(options.instances):
+        engine = engine_of(options, seed + number, on_device=number < 2)
+        if isinstance(engine, FakeDeviceEngine):
+            engine.gpu = number
+        engines.append(engine)
+    return PlacedEngine(engines, range(options.instances))
+
+
+@pytest.mark.parametrize("shared", ["alone", "limited and cached", "on a device", "on three sites"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_two_models_under_stress(scheduler: str, shared: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "yais.inference")
     seed = list(SCHEDULERS).index(scheduler)
-    options, limited = SCHEDULERS[scheduler], shared == "limited and cached"
+    options, limited = SCHEDULERS[scheduler], shared in {"limited and cached", "on three sites"}
     device = FakeDevice() if shared == "on a device" else None
     threads = {"execute": 2} if limited else {"pre": 1, "execute": 1, "post": 1}
     lanes = Lanes("stress", threads=threads, count=2, device=device)
     lanes.reserve(4096, SOON, device=4096 if device else 0)
     tokens, timer, limiter = Tokens(2 if limited else 1), Timer("stress-timer"), RateLimiter({"r": 2})
+    gpus = [FakeDevice(), FakeDevice()] if shared == "on three sites" else []
+    sites = Sites(Site(lanes, tokens), gpus=gpus.__getitem__, executions=1)
+    for number in range(len(gpus)):
+        sites.of(number).reserve(4096, SOON, device=4096)
     cached = limited and options.sequences is None
     if limited:
         needs = tuple(RateNeeds({"r": 1 + number % 2}, number) for number in range(options.instances))
@@ -244,11 +263,14 @@ def test_two_models_under_stress(scheduler: str, shared: str, caplog: pytest.Log
         Model(
             SIGNATURES[name],
             "1",
-            engine_of(options, seed + number, on_device=device is not None),
+            spread(options, seed + number)
+            if gpus
+            else engine_of(options, seed + number, on_device=device is not None),
             options,
             lanes=lanes,
             tokens=tokens,
             timer=timer,
+            sites=sites,
             cache=cache,
             limiter=limiter,
         )
@@ -270,11 +292,12 @@ def test_two_models_under_stress(scheduler: str, shared: str, caplog: pytest.Log
     for number, model in enumerate(models):
         assert model.close(SOON)
         check(loads[number::2], model, cached)
-    assert timer.close(SOON) and lanes.close(SOON)
-    assert device is None or device.close()
+    assert timer.close(SOON) and sites.close(SOON)
+    assert all(each.close() for each in (*gpus, *([device] if device else [])))
     for load in loads:
         assert load.done == Counter({asked.future: 1 for asked in load.asked})
-    assert lanes.pool.statistics().lent == 0
-    assert tokens.pool.statistics().available == tokens.size
+    for site in (sites.of(None), *sites.gpus.values()):
+        assert site.lanes.pool.statistics().lent == 0
+        assert site.tokens.pool.statistics().available == site.tokens.size
     assert "0 instances" in repr(limiter) and "0 waiting" in repr(limiter)
     assert not limiter._queue.used.total()

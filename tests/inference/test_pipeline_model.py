@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from composing import Zoo, ask, ensemble, eventually, floats, step, texts, values
-from modelling import SOON, check_invariants, in_threads
+from many_threads import in_threads
+from modelling import SOON, check_invariants
 
 from yais.core.clock import Deadline
 from yais.core.loop_thread import LoopThread
@@ -222,10 +223,12 @@ def test_what_a_pipeline_raises(
 ) -> None:
     model = make_pipeline(failing(error))
     with caplog.at_level(logging.ERROR, "yais.inference"), pytest.raises(kind, match=text):
-        model.submit(ask()).get(SOON)
+        model.submit(ask(id="mine")).get(SOON)
     foreign = not isinstance(error, Internal | InvalidArgument | asyncio.CancelledError)
     assert [record.message for record in caplog.records] == ["model 'P' failed"] * foreign
-    assert all(record.exc_info is not None for record in caplog.records)
+    for record in caplog.records:
+        assert record.exc_info is not None
+        assert vars(record).items() >= {"model": "P", "request_id": "mine"}.items()
     assert model.counts().fail.count == 1 and model.pending == 0
 
 

@@ -49,6 +49,15 @@ def test_outputs_of_a_device_are_counted() -> None:
     assert planned(X, on_device=True).staging == 512 + 640
 
 
+def test_open_sizes_on_a_device_are_as_large_as_there() -> None:
+    """The engine knows how large they get, and what it copies comes and goes through staging memory."""
+    assert planned(OPEN, on_device=True, device=1 << 20).staging == 1 << 20
+    assert planned(OPEN, on_device=True, device=100).staging == 64 + 640
+    assert planned(X, on_device=True, device=1 << 20).staging == 512 + 640
+    profiles = {"open": Profile((1, 7), (100, 7))}
+    assert planned(OPEN, on_device=True, device=1 << 20, profiles=profiles).staging == 5632 + 640
+
+
 @given(st.lists(st.integers(0, 1 << 40), max_size=5))
 def test_a_staging_arena_has_room_for_every_model(sizes: list[int]) -> None:
     size = staging_bytes([ModelPlan("M", 1, 1, staging, 0, 0, ()) for staging in sizes])

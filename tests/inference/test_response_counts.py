@@ -162,7 +162,7 @@ def test_a_deadline_between_two_responses(make_model: Callable[..., Model]) -> N
                     pass
 
     model = make_model(Late(3), batching=False)
-    deadline = Deadline.after(0.05)
+    deadline = Deadline.after(0.5)
     with pytest.raises(DeadlineExceeded):
         ask(model, deadline=deadline).result(SOON)
     assert told(model) == {"0": SUCCESS, "1": ["cancel"]}

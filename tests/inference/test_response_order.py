@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from modelling import SIGNATURE, SOON, X, Y, in_threads, is_double, request
+from many_threads import in_threads
+from modelling import SIGNATURE, SOON, X, Y, is_double, request
 
 from yais.core.future import Future
 from yais.inference.model_options import ModelOptions

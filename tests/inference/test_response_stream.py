@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from managing import X, Y, check_idle, eventually, free_tokens, ones
-from modelling import SOON, in_threads
+from many_threads import in_threads
+from modelling import SOON
 
 from yais.core.future import Future
 from yais.errors import DeadlineExceeded, Internal, InvalidArgument, Unavailable

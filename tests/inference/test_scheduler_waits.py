@@ -229,3 +229,20 @@ def test_a_request_found_late_by_a_bad_one_is_answered(make_model: MakeModel) ->
         pass
     assert isinstance(model.submit(bad).exception(SOON), InvalidArgument)
     assert isinstance(future.exception(SOON), Unavailable)
+
+
+def test_the_end_is_noticed_when_the_last_that_waits_is_refused(lanes: Lanes, make_model: MakeModel) -> None:
+    policy = BatchingPolicy(8, default_queue_policy=QueuePolicy(default_timeout=100 * MS))
+    model = make_model(doubling(), options=ModelOptions(policy))
+    leases = [lanes.pool.acquire(SOON) for _ in range(lanes.size)]
+    late = model.submit(request())
+    closing = threading.Thread(target=model.close, args=(6 * SOON,))
+    closing.start()
+    try:
+        assert isinstance(late.exception(SOON), Unavailable)
+        closing.join(SOON)
+        assert not closing.is_alive()
+    finally:
+        for lease in leases:
+            lease.release()
+        closing.join(SOON)

@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelling import SOON, check_invariants, doubling, in_threads, request, stopped
+from many_threads import in_threads
+from modelling import SOON, check_invariants, doubling, request, stopped
 
 from yais.core.clock import monotonic
 from yais.inference.batch_record import BatchRecord

@@ -330,3 +330,43 @@ def test_no_descriptor_is_left(region: SharedRegion) -> None:
         with pytest.raises((InvalidArgument, ResourceExhausted)):
             attempt()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- What killed processes leave ----------------------------------------------------------------------
+
+
+def test_names_that_a_killed_process_has_left(name: str) -> None:
+    code = """
+region = SharedRegion.create(10, name=sys.argv[1])
+region.view()[:2] = b"hi"
+os.kill(os.getpid(), 9)
+"""
+    assert run(code, f"{name}-1").returncode == -signal.SIGKILL
+    other = f"{name}2"
+    folder = Path("/dev/shm", f"{name[1:]}-folder")
+    folder.mkdir()
+    try:
+        with SharedRegion.create(10, name=other), SharedRegion.attach(f"{name}-1") as attached:
+            assert SharedRegion.unlink_left(f"{name}-") == [f"{name}-1"]
+            assert SharedRegion.unlink_left(f"{name}-") == []
+            assert bytes(attached.view()[:2]) == b"hi"
+            with pytest.raises(NotFound):
+                SharedRegion.attach(f"{name}-1")
+            SharedRegion.attach(other).close()
+        assert folder.exists()
+    finally:
+        folder.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+def test_names_of_other_users_stay(name: str) -> None:
+    path = Path("/dev/shm", name[1:])
+    path.touch()
+    os.chown(path, 12345, -1)
+    assert SharedRegion.unlink_left(name) == [] and path.exists()
+
+
+def test_prefixes_that_are_none() -> None:
+    for prefix in "", "a/b", "..":
+        with pytest.raises(InvalidArgument):
+            SharedRegion.unlink_left(prefix)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "serving"))
+sys.path += [str(Path(__file__).parents[1] / part) for part in ("serving", "engines")]
 
 from yais.core.timer import Timer
 from yais.inference.tokens import Tokens

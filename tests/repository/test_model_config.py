@@ -201,14 +201,38 @@ INVALID = [
         "name: 'other'",
         "unexpected directory name 'm' for model 'other', directory name must equal model name",
     ),
-    ("backend: 'tensorrt'", "got backend 'tensorrt' for model 'm', expected 'onnxruntime' or 'python'"),
     (
-        "platform: 'tensorrt_plan'",
-        "got platform 'tensorrt_plan' for model 'm', expected 'onnxruntime' or 'python'",
+        "backend: 'tensorflow'",
+        (
+            "got backend 'tensorflow' for model 'm', expected one of 'onnxruntime', 'python', 'tensorrt', "
+            "'pytorch', or that of an installed package: its entry point in the group 'yais.engines' names it"
+        ),
+    ),
+    (
+        "platform: 'tensorflow_savedmodel'",
+        (
+            "got platform 'tensorflow_savedmodel' for model 'm', expected one of 'onnxruntime', 'python', "
+            "'tensorrt', 'pytorch', or that of an installed package: its entry point in the group "
+            "'yais.engines' names it"
+        ),
     ),
     (
         "backend: 'onnxruntime' platform: 'tensorrt_plan'",
-        "got platform 'tensorrt_plan' for model 'm', expected 'onnxruntime' or 'python'",
+        (
+            "got platform 'tensorrt_plan' for model 'm', which has backend 'onnxruntime', expected "
+            "'onnxruntime_onnx'"
+        ),
+    ),
+    (
+        "instance_group { profile: '0' }",
+        (
+            "model 'm' is configured with 'instance_group.profile', which a model of backend "
+            "'onnxruntime' does not have"
+        ),
+    ),
+    (
+        "backend: 'python' optimization { cuda { graphs: true } }",
+        "model 'm' is configured with 'optimization.cuda', which a model of backend 'python' does not have",
     ),
     (
         "backend: 'python' platform: 'onnxruntime_onnx'",
@@ -492,7 +516,8 @@ ONNX_REFUSALS = [
         (
             "got parameter 'threads' for model 'm', expected one of intra_op_thread_count, "
             "inter_op_thread_count, execution_mode, enable_mem_arena, enable_mem_pattern, "
-            "memory.enable_memory_arena_shrinkage, session.*"
+            "memory.enable_memory_arena_shrinkage, cudnn_conv_algo_search, gpu_mem_limit, "
+            "arena_extend_strategy, do_copy_in_default_stream, session.*"
         ),
     ),
     (

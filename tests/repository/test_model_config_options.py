@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -16,6 +17,7 @@ from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.scheduling.queue_policy import QueuePolicy, TimeoutAction
 from yais.inference.scheduling.slo import SloPolicy
 from yais.inference.warm_up import WarmUpInput, WarmUpSample
+from yais.memory.cuda.toolkit import why_no_cuda
 from yais.protocol.model_config_pb2 import ModelInstanceGroup
 from yais.repository.config import ensemble_steps, options, parse_config, signature
 from yais.repository.devices import Devices
@@ -51,10 +53,11 @@ def refusal(function, *arguments):
         ("", ONNX, NO_GPU, [None, None]),
         ("", ONNX, NO_CUDA, [None, None]),
         ("", PYTHON, TWO_GPUS, [None]),
-        ("", ONNX, TWO_GPUS, [0, 1]),
+        ("", ONNX, TWO_GPUS, [0, 0, 1, 1]),
+        ("instance_group { count: 1 }", ONNX, TWO_GPUS, [0, 1]),
         ("instance_group { count: 2 }", ONNX, TWO_GPUS, [0, 0, 1, 1]),
         ("instance_group { count: 2 gpus: 1 }", ONNX, TWO_GPUS, [1, 1]),
-        ("instance_group { gpus: 1 }", ONNX, TWO_GPUS, [1]),
+        ("instance_group { gpus: 1 }", ONNX, TWO_GPUS, [1, 1]),
         ("instance_group { kind: KIND_CPU }", ONNX, TWO_GPUS, [None, None]),
         ("instance_group { kind: KIND_MODEL }", ONNX, TWO_GPUS, [None]),
         ("instance_group { kind: KIND_MODEL count: 3 }", PYTHON, NO_GPU, [None] * 3),
@@ -62,7 +65,7 @@ def refusal(function, *arguments):
             "instance_group [ { kind: KIND_GPU gpus: 1 }, { kind: KIND_CPU count: 1 } ]",
             ONNX,
             TWO_GPUS,
-            [1, None],
+            [1, 1, None],
         ),
     ],
 )
@@ -95,6 +98,51 @@ def test_a_gpu_that_cannot_be_had(placement, devices, gpus, why):
     text = refusal(places, config(f"instance_group {{ kind: KIND_GPU {gpus} }}"), placement, devices)
     assert text.startswith("instance group m_0 of model m ")
     assert why in text
+
+
+KIND = 'backend: "tensorrt" '
+ANYWHERE = Placement(cpu_instances=1, uses_gpus=True)
+GPU_ONLY = Placement(cpu_instances=1, uses_gpus=True, uses_cpus=False)
+
+
+def test_each_backend_has_its_own_reasons():
+    asked = []
+
+    def why_not(backend):
+        asked.append(backend)
+        return "its package is missing"
+
+    lacking = Devices((0, 1), CUDA, why_not)
+    assert places(config(KIND), ANYWHERE, lacking) == [None]
+    assert places(config(KIND), ANYWHERE, Devices((0, 1), CUDA, lambda _: "")) == [0, 0, 1, 1]
+    assert places(config(""), ONNX, lacking) == [0, 0, 1, 1]
+    assert set(asked) == {"tensorrt"}
+    text = refusal(places, config(KIND + "instance_group { gpus: 1 }"), ANYWHERE, lacking)
+    assert text.endswith("has kind KIND_GPU but its package is missing")
+    assert lacking.missing_for("onnxruntime") == ""
+    assert NO_GPU.missing_for("tensorrt") == "no GPUs are available"
+
+
+@pytest.mark.parametrize(
+    ("group", "devices", "expected"),
+    [
+        ("", Devices((0, 1), why_not=lambda _: ""), [0, 0, 1, 1]),
+        ("instance_group { count: 2 gpus: 1 }", Devices((0, 1), why_not=lambda _: ""), [1, 1]),
+        ("", NO_GPU, "has kind KIND_GPU but no GPUs are available"),
+        ("instance_group { kind: KIND_CPU }", TWO_GPUS, "has kind KIND_CPU but .* runs on GPUs only"),
+        ("instance_group { kind: KIND_MODEL }", TWO_GPUS, "has kind KIND_MODEL but .* runs on GPUs only"),
+    ],
+)
+def test_a_backend_for_gpus_only(group, devices, expected):
+    if isinstance(expected, list):
+        assert places(config(KIND + group), GPU_ONLY, devices) == expected
+    else:
+        assert re.search(expected, refusal(places, config(KIND + group), GPU_ONLY, devices))
+
+
+def test_without_cuda_models_of_other_kinds_find_no_gpu():
+    reason = Devices((0,), CUDA).missing_for("pytorch")
+    assert bool(reason) == bool(why_no_cuda()) and why_no_cuda() in reason
 
 
 def test_gpus_that_are_named_are_not_left_out():

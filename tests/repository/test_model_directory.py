@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from yais.errors import InvalidArgument, NotFound
@@ -49,7 +51,9 @@ def test_files_of_a_version(directory):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
     assert directory.file(1, "parts/model.onnx") == path
-    for missing in ("model.onnx", "parts"):
+    assert directory.file(1, "parts") == path.parent  # models of some backends are directories
+    os.mkfifo(path.parent / "pipe")  # reading it would not end
+    for missing in ("model.onnx", "parts/pipe"):
         with pytest.raises(NotFound) as caught:
             directory.file(1, missing)
         expected = f"failed to load model 'model': {directory.path / '1' / missing} does not exist"

@@ -16,6 +16,9 @@ from serving_models import SOON
 from yais_command import YAIS, run_yais
 
 from yais.core.cgroup import concurrency
+from yais.core.tensor import DataType, TensorSpec
+from yais.engines.kinds import EngineKind, engine_kinds
+from yais.testing import FakeEngine
 from yais.tools.bench_model import load_bench_model
 
 SHORT = ("--seconds=0.1", "--warmup=0.02")
@@ -218,7 +221,7 @@ def test_nothing_ends_in_time(tmp_path):
 @pytest.mark.parametrize(
     ("model", "arguments", "text"),
     [
-        ("none.onnx", (), "{}: there is no such file, expected an ONNX file or a model directory"),
+        ("none.onnx", (), "{}: there is no such file, expected a model file or a model directory"),
         ("bad.onnx", (), "{}: ONNX Runtime cannot load the model: "),
         ("bad", (), "{}: ONNX Runtime cannot load the model: "),
         ("empty", (), "{}: at least one version must be available"),
@@ -286,9 +289,54 @@ def test_what_cannot_be_asked_for(option):
 def test_threads_of_onnx_runtime(models, model, executions, asked, threads):
     loaded = load_bench_model(models / model, executions=executions, threads=asked, batch=1, shapes={})
     try:
-        assert loaded.engine._session.get_session_options().intra_op_num_threads == threads
+        assert loaded.engine.session.get_session_options().intra_op_num_threads == threads
     finally:
         loaded.engine.close()
+
+
+@pytest.fixture
+def kind(monkeypatch):
+    """Have files that end in .fake loaded by a kind of engines; return what it was given."""
+    x = TensorSpec("X", DataType.FP32, (-1, 4))
+    given = []
+
+    def load(path, settings):
+        given.append(settings)
+        return FakeEngine([x], [TensorSpec("Y", DataType.FP32, (-1, 4))], lambda x: [x])
+
+    made = EngineKind("fake", "fake_model", "model.fake", (".fake",), load)
+    kinds = {**engine_kinds(), "fake": made}
+    for module in (
+        "yais.tools.bench_model",
+        "yais.inference.loading",
+        "yais.repository.backends",
+        "yais.repository.platforms",
+    ):
+        monkeypatch.setattr(f"{module}.engine_kinds", lambda: kinds)
+    return given
+
+
+def test_a_file_of_an_engine_kind(tmp_path, kind):
+    """It is told of the batch, and how many run at once."""
+    path = tmp_path / "mine.fake"
+    path.write_text("")
+    measured(path, "--batch=3", "--concurrency=2")
+    (settings,) = kind
+    assert (settings.name, settings.instances, settings.max_batch) == ("mine", 2, 3)
+    done = bench(path, "--intra-op-threads=2")
+    assert done.returncode == 1
+    assert "got 2 intra-op threads for model 'mine', which is no ONNX model" in done.stderr
+
+
+def test_a_directory_of_an_engine_kind(tmp_path, kind):
+    config = """
+        backend: "fake" max_batch_size: 4 instance_group { count: 1 kind: KIND_CPU }
+        input { name: "X" data_type: TYPE_FP32 dims: 4 } output { name: "Y" data_type: TYPE_FP32 dims: 4 }
+    """
+    write(tmp_path, "mine", b"", config, filename="model.fake")
+    measured(tmp_path / "mine", "--batch=3", "--concurrency=2")
+    (settings,) = kind
+    assert (settings.name, settings.instances, settings.max_batch) == ("mine", 2, 4)
 
 
 def on_a_terminal(*arguments):

@@ -102,7 +102,7 @@ def float32_to_bf16(array: Array) -> Array:
     """
     values = np.asarray(array, np.float32).ravel()
     bits = (values.view(np.uint32) >> 16).astype(np.uint16)
-    bits[np.isnan(values)] |= 0x40
+    bits[np.isnan(values) & (bits & 0x7F == 0)] |= 0x40
     return bits.reshape(array.shape)
 
 

@@ -89,7 +89,9 @@ class Future(concurrent.futures.Future[T]):
         """Return the error, or None for a result, waiting up to `timeout` seconds."""
         if self._state not in _DONE:
             self._sleep(timeout)
-        return super().exception(0)
+        if self._state == _FINISHED:
+            return self._exception
+        return super().exception(0)  # as in `result`
 
     def cancel(self) -> bool:
         """Cancel the work if it has not begun; return whether the future is cancelled now."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from yais.core.cpu_set import CpuSet
 from yais.core.sysfs import read_cpus, read_number, read_text
 
-__all__ = ["Gpu", "nvml_gpus", "pci_gpus", "read_gpus"]
+__all__ = ["Gpu", "nvml_devices", "nvml_gpus", "open_nvml", "pci_gpus", "read_gpus"]
 
 _DEVICES = "sys/bus/pci/devices"
 _NVIDIA = "0x10de"
@@ -30,7 +31,9 @@ class Gpu:
     Attributes
     ----------
     index
-        NVML's number, or the position among the PCI devices, from 0.
+        CUDA's number, from 0, as `yais.memory.cuda` and `instance_group.gpus` count: the position among the
+        GPUs that CUDA_VISIBLE_DEVICES names, or among all in the order of their PCI addresses. Where GPUs
+        differ, CUDA has that order only with CUDA_DEVICE_ORDER=PCI_BUS_ID.
     name
         "NVIDIA H200"; from PCI alone the device's number, as in "0x2335".
     pci
@@ -49,7 +52,7 @@ class Gpu:
 
 
 def read_gpus(root: Path = Path("/"), *, cpu_count: int) -> tuple[Gpu, ...]:
-    """Return the GPUs; none is no error. NVML is asked on this machine only.
+    """Return the GPUs; none is no error. NVML and CUDA_VISIBLE_DEVICES count on this machine only.
 
     Without NVML, the PCI devices may be more than what a container was given.
 
@@ -60,16 +63,19 @@ def read_gpus(root: Path = Path("/"), *, cpu_count: int) -> tuple[Gpu, ...]:
     cpu_count
         The highest CPU number of the machine and one.
     """
-    if root == Path("/") and (nvml := _nvml()) is not None:
-        try:
-            return nvml_gpus(nvml, root, cpu_count=cpu_count)
-        finally:
-            nvml.nvmlShutdown()
-    return pci_gpus(root)
+    if root != Path("/"):
+        return pci_gpus(root)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if (nvml := open_nvml()) is None:
+        return pci_gpus(root, visible=visible)
+    try:
+        return nvml_gpus(nvml, root, cpu_count=cpu_count, visible=visible)
+    finally:
+        nvml.nvmlShutdown()
 
 
-def _nvml() -> Any:
-    """Return NVML, started; None without the package nvidia-ml-py or without a driver."""
+def open_nvml() -> Any:
+    """Return the module `pynvml` after `nvmlInit`; None without the package nvidia-ml-py or a driver."""
     try:
         import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
@@ -81,7 +87,43 @@ def _nvml() -> Any:
     return pynvml
 
 
-def nvml_gpus(nvml: Any, root: Path, *, cpu_count: int) -> tuple[Gpu, ...]:
+def nvml_devices(nvml: Any, visible: str | None = None) -> dict[int, Any]:
+    """Return NVML's handles by CUDA's numbers; a GPU that is lost, or not permitted, has only a number.
+
+    Parameters
+    ----------
+    nvml
+        The module `pynvml`, after `nvmlInit`.
+    visible
+        As CUDA_VISIBLE_DEVICES: numbers, or UUIDs, of which the beginning will do. What follows an unknown
+        one is not visible, nor are instances of a GPU that is divided (MIG). None for all.
+    """
+    handles: list[Any] = []
+    uuids: list[str] = []
+    for number in range(nvml.nvmlDeviceGetCount()):
+        handle, uuid = None, ""
+        with contextlib.suppress(nvml.NVMLError):
+            handle = nvml.nvmlDeviceGetHandleByIndex(number)
+            uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+        handles.append(handle)
+        uuids.append(uuid)
+    numbers = range(len(handles)) if visible is None else _visible(visible, uuids)
+    return {index: handles[number] for index, number in enumerate(numbers) if handles[number] is not None}
+
+
+def _visible(names: str, uuids: Sequence[str]) -> Iterator[int]:
+    """Yield the numbers of the GPUs that CUDA_VISIBLE_DEVICES names, until one that there is not."""
+    for name in map(str.strip, names.split(",")):
+        if name.isdecimal():
+            found = [int(name)] if int(name) < len(uuids) else []
+        else:
+            found = [number for number, uuid in enumerate(uuids) if name and uuid.startswith(name)]
+        if len(found) != 1:
+            return
+        yield found[0]
+
+
+def nvml_gpus(nvml: Any, root: Path, *, cpu_count: int, visible: str | None = None) -> tuple[Gpu, ...]:
     """Return the GPUs that NVML shows.
 
     Parameters
@@ -92,17 +134,17 @@ def nvml_gpus(nvml: Any, root: Path, *, cpu_count: int) -> tuple[Gpu, ...]:
         The directory that holds `sys`, which knows the NUMA nodes.
     cpu_count
         The highest CPU number of the machine and one.
+    visible
+        See `nvml_devices`.
     """
     gpus = []
-    for index in range(nvml.nvmlDeviceGetCount()):
-        # A device that is lost or not permitted has an index all the same.
+    for index, device in nvml_devices(nvml, visible).items():
         with contextlib.suppress(nvml.NVMLError):
-            gpus.append(_nvml_gpu(nvml, root, index, cpu_count))
+            gpus.append(_nvml_gpu(nvml, root, index, device, cpu_count))
     return tuple(gpus)
 
 
-def _nvml_gpu(nvml: Any, root: Path, index: int, cpu_count: int) -> Gpu:
-    device = nvml.nvmlDeviceGetHandleByIndex(index)
+def _nvml_gpu(nvml: Any, root: Path, index: int, device: Any, cpu_count: int) -> Gpu:
     name, bus = nvml.nvmlDeviceGetName(device), nvml.nvmlDeviceGetPciInfo(device).busId
     # NVML writes eight digits of the domain where sysfs writes four, and in capitals.
     domain, _, rest = _text(bus).lower().partition(":")
@@ -128,8 +170,16 @@ def _bits(mask: Iterable[int]) -> Iterator[int]:
     )
 
 
-def pci_gpus(root: Path) -> tuple[Gpu, ...]:
-    """Return the GPUs among the PCI devices, in the order of their addresses."""
+def pci_gpus(root: Path, *, visible: str | None = None) -> tuple[Gpu, ...]:
+    """Return the GPUs among the PCI devices, in the order of their addresses.
+
+    Parameters
+    ----------
+    root
+        The directory that holds `sys`.
+    visible
+        See `nvml_devices`; UUIDs are not known here.
+    """
     directory = root / _DEVICES
     devices = sorted(directory.iterdir()) if directory.is_dir() else []
     found = [
@@ -137,6 +187,8 @@ def pci_gpus(root: Path) -> tuple[Gpu, ...]:
         for device in devices
         if read_text(device / "vendor") == _NVIDIA and read_text(device / "class").startswith(_CLASSES)
     ]
+    if visible is not None:
+        found = [found[number] for number in _visible(visible, [""] * len(found))]
     return tuple(
         Gpu(
             index,

@@ -28,7 +28,8 @@ _LINE = 8192  # bytes of output in one record of the log
 class ChildProcess:
     """A Python module that runs as a program, in a session of its own.
 
-    What it prints goes to the log: stdout as INFO, stderr as WARNING.
+    What it prints goes to the log: stdout as INFO, stderr as WARNING. Or, without a label, where this process
+    prints.
 
     Parameters
     ----------
@@ -40,22 +41,24 @@ class ChildProcess:
         Leads its lines in the log.
     """
 
-    def __init__(self, module: str, connection: socket.socket, label: str) -> None:
+    def __init__(self, module: str, connection: socket.socket, label: str | None) -> None:
+        output = None if label is None else subprocess.PIPE
         self._process = subprocess.Popen(
             # Unbuffered, so that its output is in the log at once, and with nothing imported from the
             # directory where it happens to run.
             [sys.executable, "-uPm", module, str(connection.fileno())],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
             pass_fds=[connection.fileno()],
             start_new_session=True,  # signals of the terminal are for the server, which ends it in order
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        for output, level in ((self._process.stdout, logging.INFO), (self._process.stderr, logging.WARNING)):
-            threading.Thread(
-                target=_log_lines, args=(label, output, level), name="output", daemon=True
-            ).start()
+        for lines, level in ((self._process.stdout, logging.INFO), (self._process.stderr, logging.WARNING)):
+            if lines is not None:
+                threading.Thread(
+                    target=_log_lines, args=(label, lines, level), name="output", daemon=True
+                ).start()
 
     @property
     def pid(self) -> int:
@@ -69,6 +72,11 @@ class ChildProcess:
             return True
         # Without reaping it, see `signal`.
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, once `end` has returned; negative for the signal that ended it."""
+        return self._process.returncode
 
     def wait(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for its end; return whether it has ended."""

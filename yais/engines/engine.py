@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from yais.core.tensor import TensorSpec
 from yais.lane import Lane
-from yais.memory.buffer import Buffer
+from yais.memory.device_buffer import DeviceBuffer
 
-__all__ = ["Array", "DecoupledEngine", "DeviceEngine", "Engine", "Execution"]
+__all__ = ["Array", "DecoupledEngine", "DeviceEngine", "Engine", "Execution", "placed"]
 
 Array = npt.NDArray[Any]
 
@@ -22,14 +22,18 @@ class Engine(Protocol):
     An engine may have a method `at(instance: int)`, which returns the engine that runs the batches of an
     instance of the model: where a session on another device, or a process of its own, does.
 
-    Attributes
-    ----------
-    inputs, outputs
-        The model's tensors, in its own order until `select`; -1 stands for a dimension of any size.
+    One whose dimensions of any size have bounds may have attributes that say them: `max_batch`, the largest
+    first dimension of all inputs, 0 for none; `smallest` and `largest`, mappings from the names of tensors to
+    their bounds, shapes with the batch dimension.
     """
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the model takes, in its own order until `select`; -1 stands for a dimension of any size."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gives, likewise."""
 
     def select(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Take the inputs, all of them, and give the outputs, or some of them, in this order.
@@ -75,10 +79,16 @@ class DecoupledEngine(Engine, Protocol):
 
 
 class Execution(Protocol):
-    """One execution on a device. The calls come in this order, on threads of the lane it was begun on."""
+    """One execution on a device. The calls come in this order, on threads of the lane it was begun on.
 
-    def launch(self, scratch: Buffer | None) -> None:
-        """Queue the work on the lane's stream, using the activation memory of an execution token."""
+    It may be dropped before `launch`: what it has queued by then uses the lane and the inputs only.
+    """
+
+    def launch(self, scratch: DeviceBuffer | None) -> None:
+        """Queue the work on the lane's stream, using the activation memory of an execution token.
+
+        Where it raises, nothing of its own is left on the stream, nor anything borrowed.
+        """
 
     def wait(self) -> None:
         """Wait until the device is done with the scratch memory, so that the token can be given back."""
@@ -90,16 +100,29 @@ class Execution(Protocol):
 class DeviceEngine(Engine, Protocol):
     """An engine that works on a device while threads of the host do other things.
 
-    Attributes
-    ----------
-    scratch_size
-        Bytes of activation memory that an execution borrows from its token.
-    device_size
-        Bytes of device memory that an execution of the largest batch takes of its lane.
+    It may have an attribute `takes_device_arrays`. If that is True, inputs of `begin` may be
+    `yais.memory.device_array.DeviceArray`s of its GPU: of any alignment, to be read by work on the lane's
+    stream, and not to be written to.
     """
 
-    scratch_size: int
-    device_size: int
+    @property
+    def scratch_size(self) -> int:
+        """Bytes of activation memory that an execution borrows from its token."""
+
+    @property
+    def device_size(self) -> int:
+        """Bytes of device memory that an execution of the largest batch takes of its lane."""
+
+    @property
+    def gpu(self) -> int | None:
+        """The GPU whose lanes and tokens it needs; None for whatever device the lane is on."""
 
     def begin(self, inputs: Sequence[Array], lane: Lane) -> Execution:
         """Queue copies of the inputs to the device on the lane's stream; they stay valid until the end."""
+
+
+def placed(engine: Engine) -> Engine:
+    """Return the engine that runs the first instance: one that says what it is limited to."""
+    at = getattr(engine, "at", None)
+    first: Engine = engine if at is None else at(0)
+    return first

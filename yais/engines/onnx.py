@@ -13,10 +13,11 @@ import onnxruntime as ort
 from yais.core.cgroup import concurrency
 from yais.core.tensor import DataType, TensorSpec
 from yais.engines.engine import Array
+from yais.engines.onnx_libraries import CUDA_PROVIDERS, load_cuda_libraries
 from yais.engines.onnx_options import OnnxOptions
 from yais.errors import Internal, InvalidArgument, YaisError
 
-__all__ = ["OnnxEngine", "OnnxOptions", "available_providers", "run_options", "session_options"]
+__all__ = ["BFLOAT16", "OnnxEngine", "OnnxOptions", "available_providers", "run_options", "session_options"]
 
 _DATATYPES = {
     "tensor(bool)": DataType.BOOL,
@@ -42,7 +43,8 @@ _GRAPH_LEVELS = {
     99: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
-_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
+BFLOAT16 = 16
+"""Stands for elements that numpy lacks: onnx.TensorProto.BFLOAT16."""
 
 
 def available_providers() -> frozenset[str]:
@@ -89,6 +91,10 @@ class OnnxEngine:
 
     Attributes
     ----------
+    session
+        ONNX Runtime's; None once closed.
+    run_options
+        What each of its runs is given.
     optional
         Inputs that have a value in the model, so that they may be left out. `select` takes or leaves them;
         of those it takes, `execute` takes None.
@@ -103,20 +109,20 @@ class OnnxEngine:
     def __init__(self, model: Path | bytes, options: OnnxOptions | None = None) -> None:
         source = model if isinstance(model, bytes) else str(model)
         options = options or OnnxOptions()
-        self._session: Any = _session(source, options)
-        self._run_options = run_options(options)  # given along, or each run makes its own
+        self.session: Any = _session(source, options)
+        self.run_options = run_options(options)  # given along, or each run makes its own
         self.optional = tuple(
-            _spec(each) for each in self._session.get_overridable_initializers() if each.type in _DATATYPES
+            _spec(each) for each in self.session.get_overridable_initializers() if each.type in _DATATYPES
         )
         self.select(
-            [argument.name for argument in self._session.get_inputs()],
-            [argument.name for argument in self._session.get_outputs()],
+            [argument.name for argument in self.session.get_inputs()],
+            [argument.name for argument in self.session.get_outputs()],
         )
 
     def select(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Fix the order of inputs and outputs; see `Engine`. Raises InvalidArgument."""
-        takes = {argument.name: _spec(argument) for argument in self._session.get_inputs()}
-        gives = {argument.name: _spec(argument) for argument in self._session.get_outputs()}
+        takes = {argument.name: _spec(argument) for argument in self.session.get_inputs()}
+        gives = {argument.name: _spec(argument) for argument in self.session.get_outputs()}
         optional = {spec.name: spec for spec in self.optional}
         self._may_lack = not optional.keys().isdisjoint(inputs)
         if sorted(takes.keys() | (optional.keys() & set(inputs))) != sorted(inputs):
@@ -158,12 +164,12 @@ class OnnxEngine:
             return self._execute_values(feed)
         if self._has_strings:
             return self._execute_strings(feed)
-        outputs: list[Array] = self._session.run(self._output_names, feed, self._run_options)
+        outputs: list[Array] = self.session.run(self._output_names, feed, self.run_options)
         return outputs
 
     def close(self) -> None:
         """Free the session."""
-        self._session = None
+        self.session = None
 
     def _execute_strings(self, inputs: dict[str, Array]) -> Sequence[Array]:
         # ONNX Runtime takes text: bytes objects would become their repr. What is not UTF-8 goes through
@@ -174,7 +180,7 @@ class OnnxEngine:
         except UnicodeDecodeError:
             encoding = "latin-1"
             feed = {name: _text(array, encoding) for name, array in inputs.items()}
-        outputs = self._session.run(self._output_names, feed, self._run_options)
+        outputs = self.session.run(self._output_names, feed, self.run_options)
         try:
             return [_bytes(array, encoding) for array in outputs]
         except UnicodeEncodeError:
@@ -186,12 +192,12 @@ class OnnxEngine:
         # numpy has no bfloat16, so these tensors go in and out as their bits.
         bits = {spec.name for spec in self.inputs if spec.datatype is DataType.BF16}
         feed = {
-            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
+            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, BFLOAT16)
             if name in bits
             else ort.OrtValue.ortvalue_from_numpy(array)
             for name, array in inputs.items()
         }
-        values = self._session.run_with_ort_values(self._output_names, feed, self._run_options)
+        values = self.session.run_with_ort_values(self._output_names, feed, self.run_options)
         return [
             _bits(value) if spec.datatype is DataType.BF16 else value.numpy()
             for spec, value in zip(self.outputs, values, strict=True)
@@ -204,18 +210,27 @@ def _session(source: str | bytes, options: OnnxOptions) -> Any:
     available = available_providers()
     missing = set(wanted) - available
     if missing:
+        hint = ": pip install onnxruntime-gpu instead" if CUDA_PROVIDERS & missing else ""
         raise InvalidArgument(
             f"this ONNX Runtime lacks {', '.join(sorted(missing))}, it has {', '.join(sorted(available))}"
+            f"{hint}"
         )
+    if CUDA_PROVIDERS.intersection(wanted):
+        load_cuda_libraries()
     try:
         session = ort.InferenceSession(
-            source, session_options(options), providers=[*providers, "CPUExecutionProvider"]
+            source,
+            session_options(options),
+            providers=[*providers, "CPUExecutionProvider"],
+            enable_fallback=0,  # it would print what failed, and go on on the CPUs, also from a run on
         )
     except Exception as error:  # its exceptions have no common base but this
         raise InvalidArgument(f"ONNX Runtime cannot load the model: {error}") from None
     failed = set(wanted).difference(session.get_providers())
     if failed:  # it goes on without, and says so in its log only
-        raise InvalidArgument(f"ONNX Runtime cannot start {', '.join(sorted(failed))} for the model")
+        cuda = " (is CUDA there? pip install 'onnxruntime-gpu[cuda,cudnn]')"
+        hint = cuda if CUDA_PROVIDERS & failed else ""
+        raise InvalidArgument(f"ONNX Runtime cannot start {', '.join(sorted(failed))} for the model{hint}")
     return session
 
 

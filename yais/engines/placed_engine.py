@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array, Engine
 
-__all__ = ["PlacedEngine"]
+__all__ = ["PlacedEngine", "load_placed"]
 
 
 class PlacedEngine:
@@ -36,6 +36,11 @@ class PlacedEngine:
         shares = ", ".join(str(self._places.count(place)) for place in range(len(self._engines)))
         return f"<PlacedEngine {self._engines[0]!r}: {len(self._engines)} engines for {shares} instances>"
 
+    @property
+    def instances(self) -> int:
+        """For how many instances there is a place."""
+        return len(self._places)
+
     def at(self, instance: int) -> Engine:
         """Return what runs the batches of an instance."""
         return self._engines[self._places[instance]]
@@ -54,3 +59,25 @@ class PlacedEngine:
         """Close every engine. Idempotent."""
         for engine in self._engines:
             engine.close()
+
+
+def load_placed(load: Callable[[int | None], Engine], gpus: Sequence[int | None]) -> Engine:
+    """Return an engine for each GPU, as one; where one does not load, those before it are closed.
+
+    Parameters
+    ----------
+    load
+        Makes the engine of a GPU, or that of the CPUs for None. What it raises passes.
+    gpus
+        Of each instance, at least one.
+    """
+    used = list(dict.fromkeys(gpus))
+    engines: list[Engine] = []
+    try:
+        for gpu in used:
+            engines.append(load(gpu))  # noqa: PERF401 - closed if one fails
+    except BaseException:
+        for engine in engines:
+            engine.close()
+        raise
+    return engines[0] if len(engines) == 1 else PlacedEngine(engines, [used.index(gpu) for gpu in gpus])

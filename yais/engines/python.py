@@ -11,9 +11,10 @@ from yais.core.loop_thread import LoopThread
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
 from yais.engines.python_outputs import checked_outputs
-from yais.errors import FailedPrecondition, InvalidArgument
+from yais.engines.selection import reordered
+from yais.errors import FailedPrecondition
 
-__all__ = ["PythonEngine", "reordered"]
+__all__ = ["PythonEngine"]
 
 _log = logging.getLogger("yais.engines")
 
@@ -153,25 +154,6 @@ class PythonEngine:
                 yield result
         finally:
             self._loop.spawn(results.aclose()).result()
-
-
-def reordered(
-    takes: Sequence[TensorSpec], gives: Sequence[TensorSpec], inputs: Sequence[str], outputs: Sequence[str]
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return a model's inputs, all of them, and some of its outputs, in the order of the names.
-
-    Raises
-    ------
-    InvalidArgument
-        The names are not the model's.
-    """
-    taken = {spec.name: spec for spec in takes}
-    given = {spec.name: spec for spec in gives}
-    if sorted(inputs) != sorted(taken):
-        raise InvalidArgument(f"got inputs {list(inputs)}, expected {list(taken)} in any order")
-    if not given.keys() >= set(outputs):
-        raise InvalidArgument(f"got outputs {list(outputs)}, expected some of {list(given)}")
-    return tuple(taken[name] for name in inputs), tuple(given[name] for name in outputs)
 
 
 def _is(kind: Callable[[object], bool], function: Callable[..., Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
-from yais.engines.python import reordered
+from yais.engines.selection import reordered
 from yais.errors import FailedPrecondition
 
 __all__ = ["DEFAULT_PIPELINES", "PythonPipeline", "is_pipeline"]

@@ -7,8 +7,8 @@ from collections.abc import Generator, Sequence
 
 from yais.core.clock import Deadline
 from yais.engines.engine import Array, DecoupledEngine
-from yais.engines.python import reordered
 from yais.engines.python_model import PythonModelConfig
+from yais.engines.selection import reordered
 from yais.engines.worker_group import WorkerGroup
 from yais.errors import FailedPrecondition
 

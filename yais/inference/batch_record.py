@@ -47,11 +47,24 @@ class BatchRecord:
         """Return the record, completed now with what it says of its requests."""
         self.size = sum([job.size for job in jobs])
         answered = [job for job in jobs if not job.future.cancelled()]
-        self.received = [job.request.received for job in answered]
-        self.queued = [job.queued for job in answered]
-        self.waited = [job.request.waited for job in answered]
+        if any(job.request.bundle for job in answered):
+            self._of_bundles(answered)
+        else:
+            self.received = [job.request.received for job in answered]
+            self.queued = [job.queued for job in answered]
+            self.waited = [job.request.waited for job in answered]
         self.output_end = monotonic()
         return self
+
+    def _of_bundles(self, answered: Sequence[Job]) -> None:
+        requests = [
+            (job.queued, moments)
+            for job in answered
+            for moments in job.request.bundle or ((job.request.received, job.request.waited),)
+        ]
+        self.queued = [queued for queued, _ in requests]
+        self.received = [received for _, (received, _) in requests]
+        self.waited = [waited for _, (_, waited) in requests]
 
     @property
     def total(self) -> int:

@@ -25,16 +25,20 @@ from yais.core.thread_pool import ThreadPool
 from yais.engines.engine import Array, DecoupledEngine, Execution
 from yais.errors import DeadlineExceeded, Internal, YaisError
 from yais.inference.batch_record import BatchRecord
+from yais.inference.device_contents import DeviceContents
 from yais.inference.execution import HostExecution
 from yais.inference.failure import reason_of
 from yais.inference.gather import gather, staging_size, views
 from yais.inference.job import Job
+from yais.inference.log_fields import log_fields
 from yais.inference.ordering import Answer, Turn, deliver
 from yais.inference.request import InferResponse, Respond
 from yais.inference.request_trace import trace_batch
 from yais.inference.scheduling.queue import Batch, CloseReason
+from yais.inference.site import Site
 from yais.inference.tokens import Token
 from yais.lane import Lane
+from yais.memory.device_array import DeviceArray
 
 if TYPE_CHECKING:
     from yais.inference.runner import Runner
@@ -65,11 +69,14 @@ class BatchRun:
         "_answered",
         "_answers",
         "_batch",
+        "_claimed",
+        "_contents",
         "_error",
         "_executed",
         "_execution",
         "_jobs",
         "_lane",
+        "_on_device",
         "_outputs",
         "_record",
         "_runner",
@@ -94,11 +101,14 @@ class BatchRun:
         self._batch = batch
         self._lane: Lease[Lane] | None = lane
         self._threads = lane.item.threads
+        self._on_device = runner.on_device[batch.instance]
         self._turn = turn
         self._executed = executed
         self._answered = answered
         self._answers: list[Answer] = []  # that wait for the turn
         self._jobs: list[Job] = []
+        self._claimed = False
+        self._contents: Sequence[DeviceContents] = ()  # that the device reads
         self._size = 0
         self._execution: Execution | None = None
         self._outputs: list[Array] | None = None
@@ -119,7 +129,7 @@ class BatchRun:
             self._free_lane()
             self._end()
             return
-        tokens = self._runner.tokens
+        tokens = self._runner.tokens[self._batch.instance]
         token = tokens.try_acquire()
         if token is not None:
             hand_on(execute, self.go, token)
@@ -137,7 +147,7 @@ class BatchRun:
         """Run the second stage here, and the third on its own threads if it is worth it."""
         runner = self._runner
         self.execute(token)
-        here = not runner.on_device and runner.handing_out.short(self._size)
+        here = not self._on_device and runner.handing_out.short(self._size)
         hand_on(None if here else self._threads.get("post"), self.post)
 
     # --- The stages -----------------------------------------------------------------------------------
@@ -150,6 +160,11 @@ class BatchRun:
             for job in taken:
                 if job not in self._jobs:
                     runner.record_cancelled(job)
+        # Who brought a lane along gives it away once the request is cancelled: not while a device uses it.
+        if self._on_device and self._jobs and self._jobs[0].request.lane is self._held_lane():
+            self._claimed = True
+            if not self._claim():
+                self._jobs = []
         self._size = sum([job.size for job in self._jobs])
         self._record.input_start = monotonic() - self._record.token_wait
         try:
@@ -163,8 +178,9 @@ class BatchRun:
         self._token = token
         runner, record = self._runner, self._record
         try:
-            if not self._claim() and not runner.stateful:
-                self._jobs, self._execution = [], None
+            if not (self._claimed or self._claim()) and not runner.stateful:
+                self._jobs = []
+                self._abandon()
             if self._execution is not None:
                 if runner.decoupled and len(self._jobs) > 1:  # their responses end at different times
                     self._run_singly()
@@ -173,8 +189,9 @@ class BatchRun:
         except BaseException as error:
             self._error = error
         if self._error is not None:
-            self._split(self._error)
-        elif self._execution is not None and not runner.on_device and not runner.blocks:
+            raised, self._error = self._error, None  # its traceback keeps this run, and so the lane's memory
+            self._split(raised)
+        elif self._execution is not None and not self._on_device and not runner.blocks:
             runner.pace.observe(self._size, record.infer_end - record.infer_start)
         if self._outputs is not None or self._execution is None:
             self._free_engine()
@@ -214,16 +231,33 @@ class BatchRun:
 
     def _begin(self, jobs: list[Job]) -> Execution:
         runner, lane = self._runner, self._held_lane()
+        if self._on_device:
+            self._site.check()
         inputs = runner.signature.inputs
         # A device copies from the lane's memory, where a job that brings its lane along has its inputs.
-        if len(jobs) == 1 and (not runner.on_device or jobs[0].request.lane is not None):
+        if len(jobs) == 1 and (not self._on_device or jobs[0].request.lane is lane):
             arrays = views(inputs, jobs[0])
         else:
             lane.staging.reset(staging_size(inputs, jobs))
-            arrays = gather(inputs, jobs, lane.staging)
+            left = self._left(jobs[0]) if len(jobs) == 1 else {}
+            arrays = cast("list[Array | None]", gather(inputs, jobs, lane.staging, left))
         for adapter in runner.adapters:
             arrays = adapter.inputs(arrays, jobs, self._batch)
         return runner.begin(cast("list[Array]", arrays), lane, self._batch.instance)
+
+    def _left(self, job: Job) -> dict[int, DeviceArray]:
+        """Return the inputs of a request that are on the engine's GPU; they stay as long as the lane."""
+        runner, lane = self._runner, self._held_lane()
+        gpu = getattr(runner.engines[self._batch.instance], "gpu", None)
+        arrays: dict[int, DeviceArray] = {}
+        for index, spec in enumerate(runner.signature.inputs):
+            position = job.layout.order[index]
+            contents = job.request.data[position] if position >= 0 else None
+            if type(contents) is DeviceContents and contents.gpu == gpu:
+                contents.acquire()
+                self._contents = (*self._contents, contents)
+                arrays[index] = contents.array(spec.datatype, job.layout.shapes[index], lane.stream)
+        return arrays
 
     def _launch(self, execution: Execution, token: Token) -> None:
         runner, record = self._runner, self._record
@@ -239,7 +273,7 @@ class BatchRun:
             execution.launch(token.scratch)
         except Internal as error:  # the engine does not know what its model is called
             raise Internal(f"model '{runner.signature.name}' failed: {error}") from None
-        if not runner.on_device:
+        if not self._on_device:
             record.infer_end = monotonic()
             self._outputs = self._checked(execution.outputs())
 
@@ -315,6 +349,10 @@ class BatchRun:
         self._answer(job, runner.responder.nothing(job))
         self._jobs, self._execution = [], None
 
+    @property
+    def _site(self) -> Site:
+        return self._runner.sites[self._batch.instance]
+
     def _held_lane(self) -> Lane:
         assert self._lane is not None
         return self._lane.item
@@ -327,10 +365,14 @@ class BatchRun:
             self._executed(self._batch.instance)
 
     def _free_lane(self) -> None:
-        """Give the lane back, once."""
+        """Give the lane back, once, and what its stream has read."""
         lane, self._lane = self._lane, None
         if lane is not None:
             lane.release()
+        if self._contents:
+            contents, self._contents = self._contents, ()
+            for each in contents:
+                each.release()
 
     def _split(self, error: BaseException) -> None:
         """Run the requests of a failed batch one by one; a single one has failed for good."""
@@ -339,14 +381,14 @@ class BatchRun:
             self._run_singly()
             return
         jobs, self._jobs = self._jobs, []
-        self._execution = self._outputs = None
+        self._abandon()
         for job in jobs:
             self._fail(job, error)
 
     def _run_singly(self) -> None:
         """Run each request as a batch of its own, with the lane and the token of this one."""
         jobs, self._jobs = self._jobs, []
-        self._execution = self._outputs = None
+        self._abandon()
         for job in jobs:
             if job.future.cancelled():
                 continue
@@ -356,6 +398,7 @@ class BatchRun:
             try:
                 self._run_one(job)
             except BaseException as error:
+                self._abandon()
                 self._fail(job, error)
         self._jobs, self._outputs = [], None
 
@@ -376,10 +419,22 @@ class BatchRun:
         trace_batch([job], self._record)
         self._answer(job, response)
 
+    def _abandon(self) -> None:
+        """Forget an execution that is not over, once its copies no longer use the lane and the inputs."""
+        self._execution = self._outputs = None
+        if self._on_device:
+            site = self._site
+            try:
+                self._held_lane().settle()
+            except Exception as error:  # whoever has the lane next is told, too
+                if not site.lost:
+                    _log.warning("the stream of lane '%s' failed: %s", self._held_lane(), error)
+                site.note(error)
+
     def _fail(self, job: Job, error: BaseException) -> None:
         name = self._runner.signature.name
         if not isinstance(error, YaisError):
-            _log.error("model '%s' failed", name, exc_info=error)
+            _log.error("model '%s' failed", name, exc_info=error, extra=log_fields(name, job.request))
             error = Internal(f"model '{name}' failed: {error}")
         if not job.future.done():
             self._runner.record_failure(job, reason_of(error, ran=True))

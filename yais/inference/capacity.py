@@ -1,21 +1,26 @@
-"""Capacity: the memory that a manager has reserved, and whether a model fits into it."""
+"""Capacity: the memory that a manager has reserved on each site, and whether a model fits into it."""
 
 from __future__ import annotations
 
-from yais.core.clock import Deadline
-from yais.inference.plan import CapacityPlan, ModelPlan, staging_bytes
-from yais.inference.tokens import Tokens
-from yais.lane import Lanes
+import dataclasses
+from collections.abc import Iterable, Mapping
 
-__all__ = ["Capacity"]
+from yais.core.clock import Deadline
+from yais.inference.plan import CapacityPlan, ModelPlan, capacity_plan, staging_bytes
+from yais.inference.sites import Sites
+
+__all__ = ["Capacity", "SitePlans"]
+
+SitePlans = Mapping[int | None, ModelPlan]
+"""What a model needs on each site that has instances of it: by the number of the GPU, None for the host."""
 
 
 class Capacity:
-    """What lanes and tokens have of memory. Not thread-safe.
+    """What the lanes and tokens of sites have of memory. Not thread-safe.
 
     Parameters
     ----------
-    lanes, tokens
+    sites
         Whose memory it is.
 
     Attributes
@@ -24,37 +29,61 @@ class Capacity:
         Whether memory was ever reserved.
     """
 
-    def __init__(self, lanes: Lanes, tokens: Tokens) -> None:
+    def __init__(self, sites: Sites) -> None:
         self.allocated = False
-        self._lanes = lanes
-        self._tokens = tokens
-        self._staging = 0  # bytes in each lane
-        self._device = 0
+        self._sites = sites
+
+    def plan(self, models: Iterable[SitePlans]) -> CapacityPlan:
+        """Return what models need together. Makes no site, and reserves nothing."""
+        needs: dict[int | None, list[ModelPlan]] = {None: []}
+        for model in models:
+            for gpu, plan in model.items():
+                needs.setdefault(gpu, []).append(plan)
+        sites, host = self._sites, self._sites.of(None)
+        gpus = {
+            gpu: capacity_plan(needs[gpu], tokens=sites.executions, lanes=sites.lanes)
+            for gpu in sorted(gpu for gpu in needs if gpu is not None)
+        }
+        own = capacity_plan(needs[None], tokens=host.tokens.size, lanes=host.lanes.size)
+        return dataclasses.replace(own, gpus=gpus)
 
     def reserve(self, plan: CapacityPlan, timeout: float) -> None:
-        """Give every lane and token what a plan says; raises as `Lanes.reserve` and `Tokens.reserve`."""
+        """Give the lanes and tokens of every site what a plan says; raises as `Site.reserve`, `Sites.of`."""
         deadline = Deadline.after(timeout)
-        if plan.staging > self._staging or plan.device > self._device:
-            self._lanes.reserve(plan.staging, timeout, device=plan.device)
-            self._staging = max(self._staging, plan.staging)
-            self._device = max(self._device, plan.device)
-        self._tokens.reserve(plan.scratch, deadline.remaining() or 0.0)
+        for gpu, needed in ((None, plan), *plan.gpus.items()):
+            self._sites.of(gpu).reserve(
+                needed.staging,
+                deadline.remaining() or 0.0,
+                device=needed.device,
+                scratch=needed.scratch,
+            )
         self.allocated = True
 
-    def fits(self, plan: ModelPlan) -> bool:
-        """Whether there is memory for a model."""
-        return (
-            staging_bytes([plan]) <= self._staging
-            and plan.device <= self._device
-            and plan.scratch <= self._tokens.scratch_size
-        )
+    def fits(self, plans: SitePlans) -> bool:
+        """Whether there is memory for a model, wherever its instances are."""
+        return all(self._has(gpu, plan) for gpu, plan in plans.items())
 
-    def lacking(self, plan: ModelPlan) -> str:
+    def lacking(self, plans: SitePlans) -> str:
         """Say what a model that does not fit needs, and what there is."""
+        name = next(plan.name for plan in plans.values())
         if not self.allocated:
-            return f"model '{plan.name}' has no memory yet: call allocate()"
-        return (
-            f"model '{plan.name}' needs {staging_bytes([plan])} bytes of staging, {plan.device} of device "
-            f"and {plan.scratch} of activation memory, and there are {self._staging}, {self._device} "
-            f"and {self._tokens.scratch_size}: call update_resources()"
+            return f"model '{name}' has no memory yet: call allocate()"
+        gpu, plan = next((gpu, plan) for gpu, plan in plans.items() if not self._has(gpu, plan))
+        needs = (
+            f"model '{name}' needs {staging_bytes([plan])} bytes of staging, {plan.device} of device and "
+            f"{plan.scratch} of activation memory"
         )
+        site = self._sites.of(gpu) if self._is_there(gpu) else None
+        there = (
+            f"there are {site.lanes.staging_size}, {site.lanes.device_size} and {site.tokens.scratch_size}"
+            if site is not None
+            else "there is none"
+        )
+        where = "" if gpu is None else f" on GPU {gpu}"
+        return f"{needs}{where}, and {there}: call update_resources()"
+
+    def _has(self, gpu: int | None, plan: ModelPlan) -> bool:
+        return self._is_there(gpu) and self._sites.of(gpu).fits(plan)
+
+    def _is_there(self, gpu: int | None) -> bool:
+        return gpu is None or gpu in self._sites.gpus

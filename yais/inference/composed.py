@@ -45,7 +45,14 @@ class ComposedModel(ABC, Generic[JobT]):
         Whether it answers a request any number of times, through `InferRequest.respond`.
     cache
         Where its answers are kept; None for nowhere.
+
+    Attributes
+    ----------
+    gpus
+        None: the contents of inputs are on the host.
     """
+
+    gpus: frozenset[int] = frozenset()
 
     def __init__(
         self,
@@ -80,6 +87,11 @@ class ComposedModel(ABC, Generic[JobT]):
     def pending(self) -> int:
         """Requests under way."""
         return len(self._under_way)
+
+    @property
+    def lost(self) -> str:
+        """Empty: what it asks may be lost, and says so."""
+        return ""
 
     def submit(self, request: InferRequest) -> Future[InferResponse]:
         """Take a request.

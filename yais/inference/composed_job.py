@@ -14,6 +14,7 @@ from yais.core.offered_future import OfferedFuture
 from yais.errors import Internal
 from yais.inference.job import Job
 from yais.inference.layout import Layout
+from yais.inference.log_fields import log_fields
 from yais.inference.request import InferRequest, InferResponse
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ class ComposedJob(Job):
                 while self._events:
                     self._events.popleft()()
             except BaseException as error:  # a fault of ours must not leave anybody waiting
-                _log.exception("model '%s' failed", self._model.name)
-                failure = Internal(f"model '{self._model.name}' failed: {error}")
+                name = self._model.name
+                _log.exception("model '%s' failed", name, extra=log_fields(name, self.request))
+                failure = Internal(f"model '{name}' failed: {error}")
                 self._events.append(partial(self.stop, failure))
             finally:
                 self._handling.release()

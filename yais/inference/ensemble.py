@@ -108,7 +108,7 @@ class EnsembleModel(ComposedModel[_EnsembleJob]):
         start = monotonic()
         if not job.stopped and job.dead(start):
             late = DeadlineExceeded("the deadline passed before it was asked")
-            job.stop(step.named(late, self.name))
+            job.stop(step.named(late, self.name, job.request))
         if job.stopped:
             step.turns.leave()
             return
@@ -121,7 +121,7 @@ class EnsembleModel(ComposedModel[_EnsembleJob]):
             future = submit_to(self._find, step.step.model, step.step.version, request)
         except Exception as error:
             step.ended(error, monotonic() - start)
-            job.stop(step.named(error, self.name))
+            job.stop(step.named(error, self.name, job.request))
             step.turns.leave()
             return
         job.in_flight[number] = future
@@ -160,7 +160,7 @@ class EnsembleModel(ComposedModel[_EnsembleJob]):
             if job.stopped:
                 self._stop(job)
             elif isinstance(outcome, BaseException):
-                job.stop(step.named(outcome, self.name))
+                job.stop(step.named(outcome, self.name, job.request))
             else:
                 self._go(job, self._completed(job, number, outcome))
         finally:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from yais.errors import Code, YaisError, error_of, status_of
 from yais.inference.ensemble_plan import Step
 from yais.inference.in_flight import InFlight
-from yais.inference.request import InferResponse
+from yais.inference.log_fields import log_fields
+from yais.inference.request import InferRequest, InferResponse
 from yais.inference.step_forms import StepForms
 
 __all__ = ["EnsembleStep", "StepCounts"]
@@ -91,11 +92,12 @@ class EnsembleStep:
                 self.step.model, self.step.version, self._requests, self._failures, self._ns, self._in_flight
             )
 
-    def named(self, error: BaseException, ensemble: str) -> YaisError:
-        """Return an error as the ensemble's: with its status, and the model in its text."""
+    def named(self, error: BaseException, ensemble: str, request: InferRequest) -> YaisError:
+        """Return an error as the ensemble's to a request: with its status, and the model in its text."""
         code, text = status_of(error)
         if not isinstance(error, YaisError | CancelledError):
-            _log.error("ensemble '%s' failed", ensemble, exc_info=error)
+            fields = log_fields(ensemble, request)
+            _log.error("ensemble '%s' failed", ensemble, exc_info=error, extra=fields)
             code = Code.INTERNAL
         where = "" if f"'{self.step.model}'" in text else f"model '{self.step.model}': "
         return error_of(code, f"in ensemble '{ensemble}', {where}{text}")

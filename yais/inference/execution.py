@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from yais.engines.engine import Array, Engine
-from yais.memory.buffer import Buffer
+from yais.memory.device_buffer import DeviceBuffer
 
 __all__ = ["HostExecution"]
 
@@ -20,7 +20,7 @@ class HostExecution:
         self.inputs = inputs
         self._outputs: Sequence[Array] = ()
 
-    def launch(self, scratch: Buffer | None) -> None:  # noqa: ARG002 - a host engine has memory of its own
+    def launch(self, scratch: DeviceBuffer | None) -> None:  # noqa: ARG002 - a host engine has memory of its own
         """Run the engine."""
         self._outputs = self._engine.execute(self.inputs)
 

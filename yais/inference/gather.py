@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
+from yais.inference.device_contents import DeviceContents
 from yais.inference.job import Job
 from yais.inference.request import TensorData
 from yais.memory.arena import Arena
+from yais.memory.device_array import DeviceArray
 
 __all__ = ["gather", "staging_size", "views"]
+
+_NOTHING: Mapping[int, DeviceArray] = {}
 
 
 def views(inputs: Sequence[TensorSpec], job: Job) -> list[Array | None]:
@@ -37,10 +41,16 @@ def staging_size(inputs: Sequence[TensorSpec], jobs: Sequence[Job]) -> int:
     return total
 
 
-def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> list[Array | None]:
+def gather(
+    inputs: Sequence[TensorSpec],
+    jobs: Sequence[Job],
+    arena: Arena,
+    left: Mapping[int, DeviceArray] = _NOTHING,
+) -> list[Array | DeviceArray | None]:
     """Return the inputs of requests, one after the other, in arrays over an arena.
 
-    None stands for an optional input that is not given.
+    None stands for an optional input that is not given. What is on a GPU is copied from there, which takes a
+    moment.
 
     Parameters
     ----------
@@ -50,10 +60,20 @@ def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> l
         Requests of one group.
     arena
         With room for `staging_size` bytes. Elements of BYTES are objects and stay where they are.
+    left
+        Inputs that are where they should be, by their index.
+
+    Raises
+    ------
+    YaisError
+        What is on a GPU cannot be copied, or is gone.
     """
     size = sum([job.size for job in jobs])
-    gathered: list[Array | None] = []
+    gathered: list[Array | DeviceArray | None] = []
     for index, spec in enumerate(inputs):
+        if index in left:
+            gathered.append(left[index])
+            continue
         if jobs[0].layout.order[index] < 0:
             gathered.append(None)
             continue
@@ -65,9 +85,14 @@ def gather(inputs: Sequence[TensorSpec], jobs: Sequence[Job], arena: Arena) -> l
         offset = 0
         for part in parts:
             end = offset + len(part)
-            piece[offset:end] = part
+            if type(part) is DeviceContents:
+                part.copy_to(piece[offset:end])
+            else:
+                piece[offset:end] = part
             offset = end
-        shape = (size, *jobs[0].layout.shapes[index][1:])
+        shape = jobs[0].layout.shapes[index]
+        if len(jobs) > 1:  # there is a batch dimension
+            shape = (size, *shape[1:])
         gathered.append(np.frombuffer(piece, spec.datatype.numpy).reshape(shape))
     return gathered
 
@@ -77,7 +102,7 @@ def _view(spec: TensorSpec, data: TensorData, shape: tuple[int, ...]) -> Array:
         return np.asarray(data, np.object_).reshape(shape)
     if type(data) is np.ndarray:
         return data
-    return np.frombuffer(data, spec.datatype.numpy).reshape(shape)
+    return np.frombuffer(data, spec.datatype.numpy).reshape(shape)  # type: ignore[arg-type]
 
 
 def _elements(job: Job, index: int) -> Array:
@@ -85,7 +110,7 @@ def _elements(job: Job, index: int) -> Array:
     return np.asarray(data, np.object_).reshape(job.layout.shapes[index])
 
 
-def _bytes(data: TensorData) -> bytes | memoryview:
+def _bytes(data: TensorData) -> bytes | memoryview | DeviceContents:
     if type(data) is np.ndarray:
         flat: Any = data.reshape(-1).view(np.uint8)
         return memoryview(flat)

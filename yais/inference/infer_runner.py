@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 from yais.core.arrays import prepared, presented
 from yais.core.clock import Deadline
 from yais.core.future import Future
+from yais.core.pool import Lease
 from yais.core.tensor import TensorSpec
 from yais.core.thread_pool import ThreadPool
 from yais.core.timer import Timer
@@ -18,9 +20,10 @@ from yais.infer_runner import AbstractInferRunner, Array, InferFuture, Post, Pre
 from yais.inference.bindings import Bindings
 from yais.inference.layout import Signature
 from yais.inference.request import InferRequest, InferResponse, Respond
+from yais.inference.request_trace import RequestTrace
 from yais.inference.response_stream import ResponseStream
 from yais.inference.servable import Servable
-from yais.lane import Lanes
+from yais.lane import Lane, Lanes
 
 __all__ = ["InferRunner"]
 
@@ -28,12 +31,18 @@ _MAX_FORMS = 1024  # forms of requests kept
 
 
 class InferRunner(AbstractInferRunner[InferResponse]):
-    """Runs one model of an `InferenceManager`, which makes it. Thread-safe."""
+    """Runs one model of an `InferenceManager`, which makes it, on the lanes of its sites. Thread-safe.
+
+    Attributes
+    ----------
+    trace
+        Takes the moments of every request from now on; None traces none.
+    """
 
     def __init__(
         self,
         model: Servable,
-        lanes: Lanes,
+        lanes: Sequence[Lanes],
         timer: Timer,
         *,
         pre: Pre | None,
@@ -50,8 +59,10 @@ class InferRunner(AbstractInferRunner[InferResponse]):
             post=post,
             threads=threads,
         )
+        self.trace: RequestTrace | None = None
         self._model = model
-        self._lanes = lanes
+        self._lanes = [each.pool for each in lanes]
+        self._turns = itertools.count()
         self._timer = timer
         self._forms: dict[tuple[tuple[int, ...], ...], tuple[TensorSpec, ...]] = {}
 
@@ -65,7 +76,8 @@ class InferRunner(AbstractInferRunner[InferResponse]):
         """Take a lane, and return arrays in its staging memory for the inputs of a request.
 
         Fill them and give them to `infer`. The lane is taken until `Bindings.release`, so there are as many
-        as the manager's `max_copy_concurrency`.
+        as the manager's `max_copy_concurrency`. A request with them runs where the lane is: for a model on
+        several GPUs, lanes are of one after the other, or of one that has any free.
 
         Parameters
         ----------
@@ -83,12 +95,23 @@ class InferRunner(AbstractInferRunner[InferResponse]):
         InvalidArgument
             The batch or a shape is none that the model takes.
         """
-        lane = self._lanes.pool.acquire(timeout)
+        lane = self._lane(timeout)
         try:
             return Bindings(self._model.signature, lane, batch, shapes or {})
         except BaseException:
             lane.release()
             raise
+
+    def _lane(self, timeout: float) -> Lease[Lane]:
+        pools = self._lanes
+        if len(pools) == 1:
+            return pools[0].acquire(timeout)
+        first = next(self._turns) % len(pools)
+        for pool in (*pools[first:], *pools[:first]):
+            lane = pool.try_acquire()
+            if lane is not None:
+                return lane
+        return pools[first].acquire(timeout)
 
     def stream(self, inputs: Mapping[str, Any] | None = None, /, **arrays: Any) -> ResponseStream:
         """Ask a decoupled model, which answers any number of times; see `infer` for the inputs.
@@ -137,6 +160,7 @@ class InferRunner(AbstractInferRunner[InferResponse]):
             arrays=True,
             waits=respond is None,
             lane=bindings.rewind() if bindings is not None else None,
+            trace=self.trace,
         )
 
     def _specs(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[TensorSpec, ...]:

@@ -83,7 +83,8 @@ class Intake:
                 return run(request, layout)
             return self._look_up(cache, request, layout, run, may_answer)
         except YaisError as error:
-            self._statistics.record_failure(monotonic() - request.received, reason_of(error))
+            if not request.bundle:  # its requests come again, one by one
+                self._statistics.record_failure(monotonic() - request.received, reason_of(error))
             failed: Future[InferResponse] = Future()
             failed.set_exception(type(error)(f"[request id: {request.id or '<id_unknown>'}] {error}"))
             return failed

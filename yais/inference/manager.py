@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -22,18 +22,20 @@ from yais.engines.python_pipeline import PythonPipeline
 from yais.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from yais.infer_runner import Post, Pre
 from yais.inference.capacity import Capacity
+from yais.inference.gpu_engines import engine_on
 from yais.inference.infer_runner import InferRunner
 from yais.inference.layout import Signature
-from yais.inference.loading import load_engine
 from yais.inference.model import Model
 from yais.inference.model_options import ModelOptions
 from yais.inference.pipeline import PipelineModel
-from yais.inference.plan import CapacityPlan, staging_bytes
+from yais.inference.plan import CapacityPlan
 from yais.inference.profile import Profile
-from yais.inference.registration import Registration, registration
+from yais.inference.registration import Registration, batch_limit, registration
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.scheduling.slo import SloPolicy
 from yais.inference.servable import Servable
+from yais.inference.site import Site, SiteStatistics
+from yais.inference.sites import Sites
 from yais.inference.tokens import Tokens
 from yais.lane import Device, Lanes, Placement
 from yais.memory.resource import MemoryResource
@@ -51,10 +53,19 @@ _VERSION = "1"  # models of a manager have no other
 
 @dataclass(frozen=True, slots=True)
 class ManagerStatistics:
-    """What is shared by all models of a manager: how many there are, are free and are waited for."""
+    """What is shared by all models of a manager: how many there are, are free and are waited for.
+
+    Attributes
+    ----------
+    tokens, lanes
+        Of the host.
+    gpus
+        Of each GPU that has models, by its number.
+    """
 
     tokens: PoolStatistics
     lanes: PoolStatistics
+    gpus: Mapping[int, SiteStatistics] = field(default_factory=dict)
 
 
 class InferenceManager:
@@ -68,10 +79,10 @@ class InferenceManager:
     Parameters
     ----------
     max_exec_concurrency
-        Execution tokens.
+        Execution tokens, on the host and on each GPU.
     max_copy_concurrency
-        Lanes (the original's buffers); by default twice the tokens, so that data is copied while other data
-        is computed.
+        Lanes (the original's buffers), on the host and on each GPU; by default twice the tokens, so that data
+        is copied while other data is computed.
     pre_threads, execute_threads, post_threads
         Threads for gathering inputs and `pre` callables, for executing, and for handing out outputs and
         `post` callables; on each place. By default 1, one for each token, and 3.
@@ -81,7 +92,10 @@ class InferenceManager:
     memory
         Where staging memory comes from; by default host memory on the node of each place.
     device, scratch
-        The device of lanes, and where activation memory comes from, for engines that need them.
+        The device of the host's lanes, and where activation memory comes from, for engines that need them and
+        are on no GPU in particular.
+    gpus
+        Makes the device of a GPU, for engines that are on one: see `yais.inference.sites.Sites`.
 
     Raises
     ------
@@ -108,6 +122,7 @@ class InferenceManager:
         memory: MemoryResource | None = None,
         device: Device | None = None,
         scratch: MemoryResource | None = None,
+        gpus: Callable[[int], Device] | None = None,
     ) -> None:
         self.max_exec_concurrency = max_exec_concurrency
         self.max_copy_concurrency = (
@@ -130,13 +145,20 @@ class InferenceManager:
             device=device,
         )
         self._tokens = Tokens(max_exec_concurrency, memory=scratch)
+        self._sites = Sites(
+            Site(self._lanes, self._tokens),
+            gpus=gpus,
+            executions=max_exec_concurrency,
+            lanes=self.max_copy_concurrency,
+            name="infer",
+        )
         self._timer = Timer("infer-timer")
         self._loop = LoopThread("infer-pipelines")
         self._homes = itertools.cycle(self._lanes.threads)
         self._lock = threading.Lock()
         self._models: dict[str, Registration] = {}
         self._ending: list[Registration] = []  # those that did not end in time: `close` looks again
-        self._capacity = Capacity(self._lanes, self._tokens)
+        self._capacity = Capacity(self._sites)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -159,6 +181,7 @@ class InferenceManager:
         outputs: Sequence[TensorSpec] = (),
         profiles: Mapping[str, Profile] | None = None,
         options: Any = None,
+        gpus: Sequence[int] = (),
     ) -> None:
         """Load a model. It takes requests after `allocate`, or at once if that was called and the model fits.
 
@@ -167,13 +190,17 @@ class InferenceManager:
         name
             What to call it.
         model
-            A path of an ONNX file or its contents, an engine, or a callable over a dict of arrays (see
+            A path of an ONNX file or its contents, of a plan of TensorRT or its contents, or of a file of
+            another of `yais.engines.kinds.engine_kinds`, an engine, or a callable over a dict of arrays (see
             `yais.engines.python.PythonEngine`: plain, a generator, or `async`), or a pipeline: an
             `async def` of `inputs` and `models`, the manager's models, which it asks with
             `await models["name"].infer(...)`. The manager closes an engine that it has taken.
         concurrency
-            Executions of it at once, at most `max_exec_concurrency`, which is the default. For a pipeline,
-            which executes nothing itself, requests at once: 64 by default.
+            Executions of it at once, at most `max_exec_concurrency`, which is the default; on each of `gpus`.
+            For an engine on a device, requests that are copied or executed at once: at most
+            `max_copy_concurrency`, which is the default.
+            For a pipeline, which executes nothing itself, requests at once: 64 by default. A `PlacedEngine`
+            says itself how many, and where.
         max_batch_size
             Largest batch; 0 for a model without a batch dimension. By default 32 where the first dimension of
             every tensor is of any size, else 0.
@@ -185,7 +212,11 @@ class InferenceManager:
         profiles
             For inputs with dimensions of any size, the sizes to allow and to plan memory for.
         options
-            `yais.engines.onnx.OnnxOptions` of an ONNX model.
+            `yais.engines.onnx.OnnxOptions` of an ONNX model; of others a dict of the parameters that their
+            kind of engines knows.
+        gpus
+            Numbers of the GPUs to load a file for; it has `concurrency` instances on each. By default that is
+            up to the model.
 
         Raises
         ------
@@ -197,12 +228,23 @@ class InferenceManager:
             The manager is closed.
         """
         self._check_new(name)
-        engine = load_engine(model, inputs, outputs, options)
+        limit = self.max_exec_concurrency
+        engine = engine_on(
+            gpus,
+            model,
+            inputs,
+            outputs,
+            options,
+            limit=self.max_copy_concurrency if gpus else limit,
+            concurrency=concurrency,
+            max_batch=batch_limit(batching) if max_batch_size is None else max_batch_size,
+        )
         try:
             entry = registration(
                 name,
                 engine,
-                limit=self.max_exec_concurrency,
+                limit=limit,
+                lanes=self.max_copy_concurrency,
                 concurrency=concurrency,
                 max_batch_size=max_batch_size,
                 batching=batching,
@@ -219,19 +261,11 @@ class InferenceManager:
                 engine.close()
             raise
         if self._capacity.allocated and entry.model is None:
-            _log.warning("%s", self._capacity.lacking(entry.plan))
+            _log.warning("%s", self._capacity.lacking(entry.plans))
 
     def plan(self) -> CapacityPlan:
         """Return what `allocate` will take, and allocate nothing."""
-        plans = tuple(entry.plan for entry in list(self._models.values()))
-        return CapacityPlan(
-            models=plans,
-            tokens=self._tokens.size,
-            scratch=max((plan.scratch for plan in plans), default=0),
-            lanes=self._lanes.size,
-            staging=staging_bytes(plans),
-            device=max((plan.device for plan in plans), default=0),
-        )
+        return self._capacity.plan([entry.plans for entry in list(self._models.values())])
 
     def allocate(self, timeout: float = 60.0) -> CapacityPlan:
         """Allocate memory for all models registered so far, and make them ready; log the plan and return it.
@@ -246,7 +280,7 @@ class InferenceManager:
         OSError, MemoryError
             There is not so much memory.
         FailedPrecondition
-            The manager is closed.
+            The manager is closed, or a model is on a GPU that cannot be used.
         """
         with self._lock:
             self._check_open()
@@ -269,7 +303,9 @@ class InferenceManager:
 
     def statistics(self) -> ManagerStatistics:
         """Return the numbers of now."""
-        return ManagerStatistics(self._tokens.pool.statistics(), self._lanes.pool.statistics())
+        host = self._sites.of(None).statistics()
+        gpus = {gpu: site.statistics() for gpu, site in self._sites.gpus.items()}
+        return ManagerStatistics(host.tokens, host.lanes, gpus)
 
     def get_models(self) -> list[str]:
         """Return the names of the models that take requests."""
@@ -297,7 +333,9 @@ class InferenceManager:
         """
         self._check_open()
         model = self.find(name, version)
-        return InferRunner(model, self._lanes, self._timer, pre=pre, post=post, threads=self._pool)
+        sites = model.sites if isinstance(model, Model) else [self._sites.of(None)]
+        lanes = [site.lanes for site in sites]
+        return InferRunner(model, lanes, self._timer, pre=pre, post=post, threads=self._pool)
 
     def find(self, name: str, version: str = "") -> Servable:
         """Return a model itself; raises as `infer_runner`."""
@@ -306,7 +344,7 @@ class InferenceManager:
             which = f"'{name}'" + (f" version {version}" if version else "")
             raise NotFound(f"got model {which}, expected one of {sorted(self._models)}, version {_VERSION}")
         if entry.model is None:
-            raise FailedPrecondition(self._capacity.lacking(entry.plan))
+            raise FailedPrecondition(self._capacity.lacking(entry.plans))
         return entry.model
 
     def unregister(self, name: str, timeout: float = 30.0) -> bool:
@@ -384,10 +422,7 @@ class InferenceManager:
         self._loop.close(5.0)
         drained = not self._ending
         self._timer.close(5.0)
-        drained = self._lanes.close(deadline.remaining() or 0.0) and drained
-        if drained:
-            self._tokens.close()
-        return drained
+        return self._sites.close(deadline.remaining() or 0.0) and drained
 
     def __enter__(self) -> Self:
         """Return the manager itself."""
@@ -411,7 +446,7 @@ class InferenceManager:
             raise AlreadyExists(f"model '{name}' is registered already")
 
     def _make_ready(self, entry: Registration) -> None:
-        if entry.model is not None or not self._capacity.fits(entry.plan):
+        if entry.model is not None or not self._capacity.fits(entry.plans):
             return
         if isinstance(entry.engine, PythonPipeline):
             entry.model = self._pipeline(entry.signature, entry.engine, entry.options)
@@ -424,6 +459,7 @@ class InferenceManager:
             lanes=self._lanes,
             tokens=self._tokens,
             timer=self._timer,
+            sites=self._sites,
         )
         model.warm_up(on_zeros=entry.warms_up)
         entry.model = model

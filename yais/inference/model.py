@@ -9,7 +9,7 @@ from yais.core.clock import monotonic
 from yais.core.future import Future
 from yais.core.timer import Timer
 from yais.engines.engine import Engine
-from yais.errors import YaisError
+from yais.errors import FailedPrecondition, YaisError
 from yais.inference.batch_times import measure
 from yais.inference.counts import Counts
 from yais.inference.intake import Intake
@@ -25,6 +25,8 @@ from yais.inference.scheduler import Scheduler
 from yais.inference.scheduling.sequence import SequenceQueue, SequenceStatistics
 from yais.inference.scheduling.slo import SloQueue
 from yais.inference.servable import ModelClosed
+from yais.inference.site import Site
+from yais.inference.sites import Sites
 from yais.inference.statistics import ModelStatistics
 from yais.inference.tokens import Tokens
 from yais.inference.warm_up import sample_inputs, zeros
@@ -49,9 +51,11 @@ class Model:
     options
         How to serve it.
     lanes, tokens
-        The threads and the memory to use, and the right to execute.
+        The threads and the memory of the host to use, and the right to execute.
+    sites
+        Those of GPUs, for engines that are on one; None for a model without such engines.
     timer
-        Shared by all models. It, the lanes and the tokens are closed after them.
+        Shared by all models. It, the lanes, the tokens and the sites are closed after them.
     cache
         Of responses; used if `options` says so.
     limiter
@@ -65,6 +69,8 @@ class Model:
         The largest batches of `signature` and `options` differ, or the lanes have no threads to execute on.
     InvalidArgument
         An instance needs more of a resource than there is.
+    FailedPrecondition
+        An engine is on a GPU, and that cannot be used.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Model:
         lanes: Lanes,
         tokens: Tokens,
         timer: Timer,
+        sites: Sites | None = None,
         cache: ResponseCache | None = None,
         limiter: RateLimiter | None = None,
         on_close: Callable[[], object] | None = None,
@@ -93,16 +100,14 @@ class Model:
             raise ValueError(f"got {lanes!r}, expected lanes with 'execute' threads")
         self._engine = engine
         self._on_close = on_close
-        self._tokens = tokens
+        self._host = Site(lanes, tokens)
+        self._sites = sites
         self._statistics = ModelStatistics()
         self._runner = self._make_runner(self._statistics)
-        self._lanes = lanes
         self._queue = queue_of(options, signature.name)
         self._scheduler = Scheduler(
             self._queue,
             self._runner,
-            instances=options.instances,
-            lanes=lanes,
             timer=timer,
             orders=orders_of(options),
         )
@@ -115,6 +120,9 @@ class Model:
             decoupled=self._runner.decoupled,
             cache=cache if options.cache else None,
         )
+        # A cache looks at the contents of every request.
+        cached = options.cache and cache is not None
+        self._gpus_of_inputs = frozenset() if cached else self._runner.gpus
         self._limiter = limiter
         self._permits: list[Permits] = []
         if limiter is not None and options.rate:
@@ -129,14 +137,30 @@ class Model:
         return self.signature.name
 
     @property
+    def sites(self) -> Sequence[Site]:
+        """Where its instances are, each site once."""
+        return list(dict.fromkeys(self._runner.sites))
+
+    @property
     def pending(self) -> int:
         """Requests that wait in the queue."""
         return self._scheduler.pending
 
     @property
+    def lost(self) -> str:
+        """Why nothing it runs on works any more; empty while something does."""
+        sites = self._runner.sites
+        return sites[0].lost if all(site.lost for site in sites) else ""
+
+    @property
     def decoupled(self) -> bool:
         """Whether it answers a request any number of times, through `InferRequest.respond`."""
         return self._runner.decoupled
+
+    @property
+    def gpus(self) -> frozenset[int]:
+        """GPUs on which the contents of inputs may be; see `Servable`."""
+        return self._gpus_of_inputs
 
     def submit(self, request: InferRequest) -> Future[InferResponse]:
         """Take a request.
@@ -186,7 +210,7 @@ class Model:
         YaisError
             What the options say cannot be run; DeadlineExceeded if no lane or no token came free.
         """
-        rehearsal = Rehearsal(self._make_runner, self._lanes, timeout)
+        rehearsal = Rehearsal(self._make_runner, timeout)
         for instance in range(self.options.instances):
             for sample in self.options.warm_up:
                 inputs = sample_inputs(self.signature, sample)
@@ -194,7 +218,7 @@ class Model:
                     rehearsal.run(inputs, instance)
         if on_zeros or self.options.slo is not None:
             try:
-                self._time_zeros(Rehearsal(self._make_runner, self._lanes, min(timeout, 1.0)))
+                self._time_zeros(Rehearsal(self._make_runner, min(timeout, 1.0)))
             except YaisError as error:
                 # Zeros are not good input for every model; then the first requests tell how long it takes.
                 _log.info("model '%s' was not run on zeros: %s", self.name, error)
@@ -205,8 +229,8 @@ class Model:
                 continue
             for _ in range(3):  # the first runs are slower
                 record = rehearsal.run(zeros(self.signature), instance)
-        if not self._runner.on_device and not self._runner.blocks:
-            self._runner.pace.observe(1, record.infer_end - record.infer_start)
+            if not self._runner.on_device[instance] and not self._runner.blocks:
+                self._runner.pace.observe(1, record.infer_end - record.infer_start)
         if isinstance(self._queue, SloQueue):
             largest, percentile = self.signature.max_batch, self._queue.policy.percentile
 
@@ -220,12 +244,19 @@ class Model:
             self.signature,
             self.version,
             self._engine,
-            self._tokens,
+            self._site_of,
             statistics,
             instances=self.options.instances,
             adapters=adapters_of(self.options, self.signature),
             stateful=self.options.sequences is not None,
         )
+
+    def _site_of(self, gpu: int | None) -> Site:
+        if gpu is None:
+            return self._host
+        if self._sites is None:
+            raise FailedPrecondition(f"got an engine of '{self.name}' on GPU {gpu}, expected one on the host")
+        return self._sites.of(gpu)
 
     def close(self, timeout: float) -> bool:
         """Refuse new requests, let those in flight end, free the engine.

@@ -23,6 +23,7 @@ from yais.inference.composed_job import ComposedJob
 from yais.inference.gather import views
 from yais.inference.in_flight import InFlight
 from yais.inference.layout import Layout, Signature
+from yais.inference.log_fields import log_fields
 from yais.inference.pipeline_models import PipelineModels
 from yais.inference.request import InferRequest, Respond
 from yais.inference.request_trace import BatchMoments
@@ -191,7 +192,7 @@ class PipelineModel(ComposedModel[_PipelineJob]):
             if job.stopped:
                 self._end(job)
             elif error is not None:
-                job.error = self._named(error)
+                job.error = self._named(error, job.request)
                 self._end(job)
             elif (outputs := task.result(0)) is not None:
                 self._answer(job, outputs)
@@ -206,11 +207,11 @@ class PipelineModel(ComposedModel[_PipelineJob]):
         else:
             job.task.cancel()
 
-    def _named(self, error: BaseException) -> YaisError:
+    def _named(self, error: BaseException, request: InferRequest) -> YaisError:
         if isinstance(error, asyncio.CancelledError):
             return Cancelled(f"model '{self.name}' was cancelled while it ran")
         if not isinstance(error, YaisError):
-            _log.error("model '%s' failed", self.name, exc_info=error)
+            _log.error("model '%s' failed", self.name, exc_info=error, extra=log_fields(self.name, request))
         elif not isinstance(error, Internal):
             return error
         return Internal(f"model '{self.name}' failed: {error}")

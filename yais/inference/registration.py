@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from yais.engines.engine import Engine
+from yais.engines.placed_engine import PlacedEngine
 from yais.engines.python_pipeline import DEFAULT_PIPELINES, PythonPipeline
 from yais.errors import InvalidArgument
+from yais.inference.capacity import SitePlans
 from yais.inference.layout import Signature
 from yais.inference.loading import signature_of
 from yais.inference.model_options import ModelOptions
 from yais.inference.plan import ModelPlan, model_plan
 from yais.inference.profile import Profile
+from yais.inference.runner import engines_of, gpu_of
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.inference.scheduling.slo import SloPolicy
 from yais.inference.servable import Servable
 
-__all__ = ["Registration", "registration"]
+__all__ = ["Registration", "batch_limit", "registration", "site_plans"]
 
 _log = logging.getLogger("yais.inference")
 
@@ -32,6 +35,8 @@ class Registration:
     ----------
     engine
         A `PythonPipeline` for a model that is composed of others.
+    plans
+        What it needs, on each site that has instances.
     warms_up
         Whether it may be run on zeros before there are requests: user code may have effects.
     model
@@ -41,7 +46,7 @@ class Registration:
     signature: Signature
     engine: Engine
     options: ModelOptions
-    plan: ModelPlan
+    plans: SitePlans
     warms_up: bool
     model: Servable | None = None
 
@@ -63,6 +68,7 @@ def registration(
     engine: Engine,
     *,
     limit: int,
+    lanes: int,
     concurrency: int | None,
     max_batch_size: int | None,
     batching: BatchingPolicy | SloPolicy | None,
@@ -74,7 +80,9 @@ def registration(
     Parameters
     ----------
     limit
-        Executions at once, of all models.
+        Executions at once, of all models, on each site.
+    lanes
+        Batches whose data is on the way at once, of all models, on each site.
 
     Raises
     ------
@@ -85,13 +93,16 @@ def registration(
         return _pipeline_registration(
             name, engine, concurrency=concurrency, max_batch_size=max_batch_size, batching=batching
         )
-    wanted = limit if concurrency is None else concurrency
+    # On a device an instance is taken while inputs are copied there, too: with as many as lanes, copies for
+    # one batch overlap the execution of another, and tokens bound what executes.
+    on_device = hasattr(engine, "begin")
+    most, what = (lanes, "max_copy_concurrency") if on_device else (limit, "max_exec_concurrency")
+    wanted = most if concurrency is None else concurrency
     if wanted < 1:
-        raise InvalidArgument(f"got concurrency={concurrency} for model '{name}', expected 1 to {limit}")
-    if wanted > limit:
-        _log.warning("model '%s': concurrency %d is cut to max_exec_concurrency %d", name, wanted, limit)
-    policy = batching.batching if isinstance(batching, SloPolicy) else batching
-    largest = policy.max_batch if policy is not None else None
+        raise InvalidArgument(f"got concurrency={concurrency} for model '{name}', expected 1 to {most}")
+    if wanted > most:
+        _log.warning("model '%s': concurrency %d is cut to %s %d", name, wanted, what, most)
+    largest = batch_limit(batching)
     if largest is not None and max_batch_size is None:
         max_batch_size = largest
     signature = signature_of(name, engine, max_batch_size, profiles)
@@ -104,19 +115,42 @@ def registration(
         raise InvalidArgument(
             f"got batching for model '{name}', which answers any number of times: expected none"
         )
-    instances = min(wanted, limit)
-    plan = model_plan(
-        signature,
-        instances,
-        scratch=getattr(engine, "scratch_size", 0),
-        device=getattr(engine, "device_size", 0),
-        on_device=hasattr(engine, "begin"),
-    )
+    instances = engine.instances if isinstance(engine, PlacedEngine) else min(wanted, most)
     if isinstance(batching, SloPolicy):
         options = ModelOptions(instances=instances, slo=dataclasses.replace(batching, instances=instances))
     else:
         options = ModelOptions(batching, instances)
-    return Registration(signature, engine, options, plan, warms_up)
+    plans = site_plans(signature, engines_of(engine, instances))
+    return Registration(signature, engine, options, plans, warms_up)
+
+
+def batch_limit(batching: BatchingPolicy | SloPolicy | None) -> int | None:
+    """Return the largest batch of a policy; None without one."""
+    policy = batching.batching if isinstance(batching, SloPolicy) else batching
+    return policy.max_batch if policy is not None else None
+
+
+def site_plans(signature: Signature, engines: Sequence[Engine]) -> SitePlans:
+    """Return what the instances of a model need, on each site that has some of them.
+
+    Parameters
+    ----------
+    engines
+        Of the instances; one that is there several times has several.
+    """
+    by_gpu: dict[int | None, list[Engine]] = {}
+    for each in engines:
+        by_gpu.setdefault(gpu_of(each), []).append(each)
+    return {
+        gpu: model_plan(
+            signature,
+            len(those),
+            scratch=max(getattr(each, "scratch_size", 0) for each in those),
+            device=max(getattr(each, "device_size", 0) for each in those),
+            on_device=any(hasattr(each, "begin") for each in those),
+        )
+        for gpu, those in by_gpu.items()
+    }
 
 
 def _pipeline_registration(
@@ -135,4 +169,4 @@ def _pipeline_registration(
         raise InvalidArgument(f"got concurrency={concurrency} for model '{name}', expected at least 1")
     signature = signature_of(name, pipeline, max_batch_size, {})
     plan = ModelPlan(name, instances, max(1, signature.max_batch), staging=0, scratch=0, device=0, open=())
-    return Registration(signature, pipeline, ModelOptions(instances=instances), plan, warms_up=False)
+    return Registration(signature, pipeline, ModelOptions(instances=instances), {None: plan}, warms_up=False)

@@ -15,7 +15,6 @@ from yais.inference.runner import Runner
 from yais.inference.scheduling.queue import Batch, CloseReason
 from yais.inference.scheduling.sequence import LiveSequence
 from yais.inference.statistics import ModelStatistics
-from yais.lane import Lanes
 
 __all__ = ["Rehearsal"]
 
@@ -38,18 +37,13 @@ class Rehearsal:
     ----------
     make_runner
         Returns a runner of the model that counts in the statistics given.
-    lanes
-        Lend each request what it runs with.
     timeout
         Seconds that each may wait for a lane and for a token.
     """
 
-    def __init__(
-        self, make_runner: Callable[[ModelStatistics], Runner], lanes: Lanes, timeout: float
-    ) -> None:
+    def __init__(self, make_runner: Callable[[ModelStatistics], Runner], timeout: float) -> None:
         self._last = _LastBatch()
         self._runner = make_runner(self._last)
-        self._lanes = lanes.pool
         self._timeout = timeout
 
     def run(self, inputs: Sequence[Array | None], instance: int = 0) -> BatchRecord:
@@ -71,10 +65,10 @@ class Rehearsal:
         job = self._job(inputs)
         batch = Batch((job,), job.size, CloseReason.INSTANCE, instance)
         deadline = Deadline.after(self._timeout)
-        lane = self._lanes.acquire(deadline.remaining() or 0.0)
+        lane = self._runner.sites[instance].lanes.pool.acquire(deadline.remaining() or 0.0)
         run = BatchRun(self._runner, batch, lane, 0, None, _nothing, _nothing)
         try:
-            token = self._runner.tokens.acquire(deadline.remaining() or 0.0)
+            token = self._runner.tokens[instance].acquire(deadline.remaining() or 0.0)
         except BaseException:
             lane.release()
             raise

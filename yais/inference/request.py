@@ -9,14 +9,15 @@ from typing import Any
 from yais.core.clock import NEVER, Deadline, monotonic
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Array
+from yais.inference.device_contents import DeviceContents
 from yais.inference.request_trace import RequestTrace
 from yais.lane import Lane
 
 __all__ = ["InferRequest", "InferResponse", "Respond", "ResponseForm", "SequenceStep", "TensorData"]
 
-TensorData = bytes | memoryview | Array
+TensorData = bytes | memoryview | Array | DeviceContents
 """Contents of a tensor: row-major little-endian bytes, or for BYTES a flat array of `bytes` objects; or a
-C-contiguous array of the tensor's shape and type."""
+C-contiguous array of the tensor's shape and type; or, for a model with `Servable.gpus`, bytes on a GPU."""
 
 
 Respond = Callable[["InferResponse"], bool]
@@ -86,6 +87,10 @@ class InferRequest:
     volatile
         Whether the contents are where others may change them after all, as in shared memory: then the answer
         is only kept for others if they have not.
+    bundle
+        For a request that stands for several of one form, whose items are its own one after the other: when
+        each of them came in, and how long it waited for a context, ns. They are counted instead of it; if it
+        fails nothing is, since they are then submitted one by one.
     """
 
     inputs: Sequence[TensorSpec]
@@ -106,6 +111,7 @@ class InferRequest:
     waits: bool = False
     trace: RequestTrace | None = None
     volatile: bool = False
+    bundle: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

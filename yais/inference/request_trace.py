@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from yais.core.clock import monotonic
@@ -27,6 +27,8 @@ class BatchMoments(NamedTuple):
         When it left the queue.
     start, input_end, output_start, end
         When its inputs were being gathered, the model began to run and had run, and the outputs were there.
+    copied
+        When the outputs had come from a device; 0 without one.
     """
 
     size: int
@@ -35,10 +37,15 @@ class BatchMoments(NamedTuple):
     input_end: int
     output_start: int
     end: int
+    copied: int = 0
 
 
 class RequestTrace(Protocol):
     """Takes the moments of one request to one model. Every method may be called from any thread."""
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """`trace_id` and `span_id` as OpenTelemetry writes them; nothing where there is no such trace."""
 
     def mark(self, name: str, at: int) -> None:
         """Take one moment, ns of `yais.core.clock.monotonic`, by Triton's name for it: QUEUE_START, say."""
@@ -75,4 +82,5 @@ def _moments(record: BatchRecord, size: int) -> BatchMoments:
     # What it waited for a token counts as waiting, although its inputs may have been gathered before.
     start = record.input_start + record.token_wait
     end = record.output_end or monotonic()
-    return BatchMoments(size, record.input_start, start, record.infer_start, record.infer_end, end)
+    copied = record.infer_end + record.stream_wait if record.stream_wait else 0
+    return BatchMoments(size, record.input_start, start, record.infer_start, record.infer_end, end, copied)

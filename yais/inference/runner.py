@@ -20,11 +20,11 @@ from yais.inference.pace import Pace
 from yais.inference.responder import Responder
 from yais.inference.response_times import ResponseTimes
 from yais.inference.scheduling.queue import Batch
+from yais.inference.site import Site
 from yais.inference.statistics import ModelStatistics
-from yais.inference.tokens import Tokens
 from yais.lane import Lane
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "engines_of", "gpu_of"]
 
 
 class Runner:
@@ -38,8 +38,9 @@ class Runner:
         Of the model.
     engine
         Runs it. Its inputs and outputs are in the signature's order, unless adapters make them so.
-    tokens
-        One is held for each execution.
+    site_of
+        The site of a GPU, by its number, or for None the host's. A `DeviceEngine` runs on that of its `gpu`,
+        all others on the host's.
     statistics
         What to count in.
     instances
@@ -49,6 +50,15 @@ class Runner:
     stateful
         Whether a batch leaves something for the next one of its instance: then every request runs that was
         taken, and none twice.
+
+    Attributes
+    ----------
+    engines, sites
+        For each instance, what runs its batches, and where.
+    on_device
+        For each instance, whether its engine works on a device while threads do other things.
+    gpus
+        GPUs of the engines, if all of them take inputs that are there already; else none.
     """
 
     def __init__(
@@ -56,7 +66,7 @@ class Runner:
         signature: Signature,
         version: str,
         engine: Engine,
-        tokens: Tokens,
+        site_of: Callable[[int | None], Site],
         statistics: ModelStatistics,
         *,
         instances: int = 1,
@@ -67,14 +77,15 @@ class Runner:
         self.handing_out = Pace()  # of the last stage, the callbacks of its futures included
         self.engine = engine
         self.signature = signature
-        self.tokens = tokens.pool
         self.responder = Responder(signature, version)
         self.decoupled: bool = getattr(engine, "decoupled", False)
         self.adapters = adapters
         self.stateful = stateful
-        at: Callable[[int], Engine] | None = getattr(engine, "at", None)
-        self.engines = [at(instance) if at else engine for instance in range(instances)]
-        self.on_device = hasattr(engine, "begin")
+        self.engines = engines_of(engine, instances)
+        self.on_device = [hasattr(engine, "begin") for engine in self.engines]
+        self.gpus = _gpus_of_inputs(self.engines) if not adapters else frozenset()
+        self.sites = [site_of(gpu_of(engine)) for engine in self.engines]
+        self.tokens = [site.tokens.pool for site in self.sites]
         # Its time says nothing of how long it could hold up a thread.
         self.blocks: bool = getattr(engine, "blocks", False)
         self._statistics = statistics
@@ -82,16 +93,21 @@ class Runner:
     def begin(self, inputs: list[Array], lane: Lane, instance: int) -> Execution:
         """Return an execution of an instance."""
         engine = self.engines[instance]
-        if self.on_device:
+        if self.on_device[instance]:
             return cast("DeviceEngine", engine).begin(inputs, lane)
         return HostExecution(engine, inputs)
 
     def run(self, batch: Batch[Job], lane: Lease[Lane], blocked: int, turn: Turn | None) -> bool:
-        """Take a batch through all stages on this thread; False, and nothing done, if no token is free.
+        """Take a batch through all stages on this thread, and release the lane. Never raises.
 
-        Never raises. The lane is released.
+        Returns
+        -------
+        bool
+            False, and nothing is done, if no token is free, or if it would have to wait for a device.
         """
-        token = self.tokens.try_acquire()
+        if self.on_device[batch.instance]:
+            return False
+        token = self.tokens[batch.instance].try_acquire()
         if token is None:
             return False
         run = BatchRun(self, batch, lane, blocked, turn, _nothing, _nothing)
@@ -139,7 +155,9 @@ class Runner:
         self._statistics.record_batch(record)
 
     def record_failure(self, job: Job, reason: FailureReason) -> None:
-        """Count a request that failed."""
+        """Count a request that failed; not a bundle, whose requests come again."""
+        if job.request.bundle:
+            return
         self._statistics.record_failure(monotonic() - job.request.received, reason)
 
     def record_cancelled(self, job: Job) -> None:
@@ -154,6 +172,23 @@ class Runner:
         """Count a request that failed before it ran, and complete its future."""
         self.record_failure(job, reason_of(error))
         job.future.set_exception(error)
+
+
+def engines_of(engine: Engine, instances: int) -> list[Engine]:
+    """Return for each instance the engine that runs its batches; see `Engine` on `at`."""
+    at: Callable[[int], Engine] | None = getattr(engine, "at", None)
+    return [at(instance) if at else engine for instance in range(instances)]
+
+
+def gpu_of(engine: Engine) -> int | None:
+    """Return the GPU on whose site an engine runs; None for the host's, where all but `DeviceEngine` run."""
+    gpu: int | None = getattr(engine, "gpu", None) if hasattr(engine, "begin") else None
+    return gpu
+
+
+def _gpus_of_inputs(engines: Sequence[Engine]) -> frozenset[int]:
+    gpus = [gpu_of(engine) for engine in engines if getattr(engine, "takes_device_arrays", False)]
+    return frozenset(gpu for gpu in gpus if gpu is not None) if len(gpus) == len(engines) else frozenset()
 
 
 def _nothing(*_: int) -> None:

@@ -2,13 +2,16 @@
 
 Batches form only when a lane and an instance of the model are free, and grow while none is. Where they run
 follows from the caller's thread and from how long they take: see `yais.core.dispatcher` and `Pace`.
+
+A batch takes lane, instance and token of one site. Sites do not wait for each other: where instances of one
+lack a lane, those of another run what there is.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -17,13 +20,14 @@ from yais.core.dispatcher import Dispatcher, current_dispatcher
 from yais.core.future import Future
 from yais.core.pool import Lease
 from yais.core.timer import Timer
+from yais.inference.homes import Home, Homes, Lent
 from yais.inference.job import Job
 from yais.inference.ordering import ResponseOrder, Turn
 from yais.inference.rate_limiter import Permits
 from yais.inference.runner import Runner
 from yais.inference.scheduling.queue import Batch, BatchQueue, CloseReason, Refused, expired
 from yais.inference.servable import ModelClosed
-from yais.lane import Lane, Lanes
+from yais.lane import Lane
 
 __all__ = ["Scheduler"]
 
@@ -44,6 +48,10 @@ class _Work(NamedTuple):
     turn: Turn | None
 
 
+_Found = tuple[_Work | None, Sequence[Lease[Lane]], Sequence[Home]]
+"""What was taken from the queue, lanes taken for nothing, and sites where one is to be waited for."""
+
+
 class Scheduler:
     """Feeds a runner from a queue. Thread-safe.
 
@@ -52,12 +60,10 @@ class Scheduler:
     queue
         Decides which jobs run together and when.
     runner
-        Runs them.
-    instances
-        Batches the model can run at once.
-    lanes
-        Lends each batch the threads and the memory to run with. A job that brings its lane along runs
-        alone, and before those that need one: when it has run, its holder can give the lane back.
+        Runs them, as many at once as it has instances, and knows the site of each: that lends a batch the
+        threads and the memory to run with. A job that brings a lane along runs alone, on the site of that
+        lane, and before those that need one: when it has run, its holder can give the lane back. If the
+        lane is of no site of the model's, the job gets another one as any job does.
     timer
         Wakes the scheduler when a batch has waited long enough.
     orders
@@ -69,28 +75,26 @@ class Scheduler:
         queue: BatchQueue[Job],
         runner: Runner,
         *,
-        instances: int,
-        lanes: Lanes,
         timer: Timer,
         orders: Sequence[ResponseOrder] = (),
     ) -> None:
         self._queue = queue
         self._placed: deque[Job] = deque()  # jobs that bring a lane along
         self._runner = runner
-        self._lanes = lanes.pool
+        self._instances = len(runner.sites)
+        self._free = list(range(self._instances))
+        self._homes = Homes(runner.sites, bound=runner.stateful)
         # Threads of the user's may be anywhere, and where lanes have their CPUs that is wrong.
-        self._may_help = all(place.cpus is None for place in lanes.places)
+        helped = [site for site, device in zip(runner.sites, runner.on_device, strict=True) if not device]
+        self._may_help = all(place.cpus is None for site in helped for place in site.lanes.places)
         self._timer = timer
         self._lock = threading.Lock()
-        self._free = list(range(instances))
-        self._instances = instances
         self._orders = orders
         self._permits: Sequence[Permits] = ()
         self._unanswered = 0  # batches taken whose answers are not out yet
         self._idle = threading.Condition(self._lock)
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._wake_at: int | None = None
-        self._blocked_since: int | None = None  # waiting for a lane
         self._lacking: Sequence[int] = ()  # free instances that got no lane or no permits when last tried
         self._soon = False  # `_on_soon` is going to be called
         self._patience = _SOONEST
@@ -127,7 +131,8 @@ class Scheduler:
         with self._lock:
             if self._closed:
                 return False
-            if job.request.lane is None:
+            home = None if job.request.lane is None else self._homes.holding(job.request.lane)
+            if home is None or self._homes.avoided(home):
                 self._queue.push(job, job.queued)
             else:
                 self._placed.append(job)
@@ -209,14 +214,14 @@ class Scheduler:
         else:
             self._runner.start(*work, self._on_executed, self._on_answered)
 
-    def _dispatch(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> None:
-        """Start what is ready on the lanes' threads; `lane`, if given, was waited for `blocked` ns."""
-        while self.pending and (work := self._take(lane, blocked)) is not None:
-            if work.lane is lane:
-                lane = None
+    def _dispatch(self, lent: Lent | None = None) -> None:
+        """Start what is ready on the lanes' threads, with the lane that was waited for, if there is one."""
+        while self.pending and (work := self._take(lent)) is not None:
+            if lent is not None and work.lane is lent.lane:
+                lent = None
             self._runner.start(*work, self._on_executed, self._on_answered)
-        if lane is not None:
-            lane.release()
+        if lent is not None:
+            lent.lane.release()
         self._set_timer()
 
     def _on_executed(self, instance: int) -> None:
@@ -244,26 +249,24 @@ class Scheduler:
             if self._closed and self._at_rest():
                 self._idle.notify_all()
 
-    def _take(self, lane: Lease[Lane] | None = None, blocked: int = 0) -> _Work | None:
-        """Take a batch, a lane (`lane` if it is given) and an instance: all of them or none."""
-        work = taken = None
-        wait = False
+    def _take(self, lent: Lent | None = None) -> _Work | None:
+        """Take a batch, and a lane (`lent` if it can be that) and an instance of a site: all or none."""
+        work: _Work | None = None
+        spare: Sequence[Lease[Lane]] = ()
+        wanting: Sequence[Home] = ()
         now = monotonic()
         # In one step: taken apart, a job could be left behind with nobody to wake it.
         with self._lock:
             refused: Sequence[Refused[Job]] = self._bury_placed(now) if self._placed else ()
-            if self._free and self._placed:
-                work = self._take_placed()
-                self._lacking = tuple(self._free) if work is None else ()
-            elif self._free and len(self._queue):
-                taken = lane or self._lanes.try_acquire()
-                self._lacking = tuple(self._free) if taken is None else ()
-                if taken is None:
-                    wait = self._blocked_since is None
-                    self._blocked_since = self._blocked_since or now
-                elif (batch := self._take_batch(now)) is not None:
-                    turn = self._orders[batch.instance].turn() if self._orders else None
-                    work = _Work(batch, taken, blocked, turn)
+            if self._free and (self._placed or len(self._queue)):
+                self._lacking = ()
+                work, kept = self._take_placed() if self._placed else (None, ())
+                if work is None and len(self._queue):
+                    sole = None if kept else self._homes.sole
+                    if sole is not None:
+                        work, spare, wanting = self._take_at(sole, self._free, lent, now)
+                    else:
+                        work, spare, wanting = self._take_queued(lent, now, kept)
             if work is not None:
                 self._free.remove(work.batch.instance)
                 self._unanswered += 1
@@ -274,26 +277,58 @@ class Scheduler:
             if self._permits:
                 self._let_go()
         # Outside of the lock: both may call back.
-        if taken is not None and taken is not lane and work is None:
-            taken.release()
-        if wait:
-            self._lanes.acquire_future().add_done_callback(self._on_lane)
+        for lane in spare:
+            lane.release()
+        for home in wanting:
+            home.lanes.acquire_future().add_done_callback(partial(self._on_lane, home))
         if refused:
             self._fail(refused)
         return work
 
-    def _take_batch(self, now: int) -> Batch[Job] | None:
+    def _take_queued(self, lent: Lent | None, now: int, kept: Collection[Home]) -> _Found:
+        """Take a batch from the queue for the first site that can run one, and is not kept for others."""
+        spare: list[Lease[Lane]] = []
+        wanting: list[Home] = []
+        if avoided := self._homes.avoiding(self._free):
+            self._lacking = (*self._lacking, *avoided)
+        for home, free in self._homes.idle(self._free, lent):
+            if home in kept:
+                continue
+            work, more, waiting = self._take_at(home, free, lent, now)
+            if work is not None:
+                return work, spare, wanting
+            spare += more
+            wanting += waiting
+        return None, spare, wanting
+
+    def _take_at(self, home: Home, free: Sequence[int], lent: Lent | None, now: int) -> _Found:
+        """Take a batch from the queue for free instances of one site."""
+        waited = lent is not None and lent.home is home
+        lane = lent.lane if lent is not None and waited else home.lanes.try_acquire()
+        if lane is None:
+            self._lacking = (*self._lacking, *free)
+            if home.blocked_since is not None:
+                return None, (), ()
+            home.blocked_since = now
+            return None, (), (home,)
+        batch = self._take_batch(now, free)
+        if batch is None:
+            return None, () if waited else (lane,), ()
+        turn = self._orders[batch.instance].turn() if self._orders else None
+        blocked = lent.blocked if lent is not None and waited else 0
+        return _Work(batch, lane, blocked, turn), (), ()
+
+    def _take_batch(self, now: int, free: Sequence[int]) -> Batch[Job] | None:
         if not self._permits:
-            return self._queue.take(now, self._free)
-        wanted = self._queue.startable(now, self._free)
+            return self._queue.take(now, free)
+        wanted = self._queue.startable(now, free)
         # What an instance has no use for now, others may need: the model's own among them.
-        for instance in self._free:
+        for instance in free:
             if instance not in wanted:
                 self._permits[instance].release(ran=False)
-        self._lacking = lacking = []
         for instance in reversed(wanted):
             if not self._permits[instance].try_acquire():
-                lacking.append(instance)
+                self._lacking = (*self._lacking, instance)
                 continue
             batch = self._queue.take(now, [instance])
             if batch is not None:
@@ -307,15 +342,28 @@ class Scheduler:
             for instance in self._free:
                 self._permits[instance].release(ran=False)
 
-    def _take_placed(self) -> _Work | None:
-        """Take the first job that brings its lane along."""
-        for instance in reversed(self._free):
-            if not self._permits or self._permits[instance].try_acquire():
-                job = self._placed.popleft()
+    def _take_placed(self) -> tuple[_Work | None, Collection[Home]]:
+        """Take the first job that brings its lane along and can run; else return the sites such jobs wait at.
+
+        There their turn is the next, whatever waits in the queue.
+        """
+        kept: list[Home] = []
+        for job in self._placed:
+            home = self._homes.holding(job.request.lane)
+            if home is None or home in kept:
+                continue
+            kept.append(home)
+            for instance in reversed(self._free):
+                if self._homes.of(instance) is not home:
+                    continue
+                if self._permits and not self._permits[instance].try_acquire():
+                    self._lacking = (*self._lacking, instance)
+                    continue
+                self._placed.remove(job)
                 held = cast("Lease[Lane]", _Held(cast("Lane", job.request.lane)))
                 turn = self._orders[instance].turn() if self._orders else None
-                return _Work(Batch((job,), job.size, CloseReason.INSTANCE, instance), held, 0, turn)
-        return None
+                return _Work(Batch((job,), job.size, CloseReason.INSTANCE, instance), held, 0, turn), ()
+        return None, kept
 
     def _bury_placed(self, now: int) -> list[Refused[Job]]:
         dead = [job for job in self._placed if job.dead(now)]
@@ -328,13 +376,13 @@ class Scheduler:
         with self._lock:
             self._let_go()
 
-    def _on_lane(self, lent: Future[Lease[Lane]]) -> None:
+    def _on_lane(self, home: Home, lane: Future[Lease[Lane]]) -> None:
         with self._lock:
-            since, self._blocked_since = self._blocked_since, None
+            since, home.blocked_since = home.blocked_since, None
             self._lacking = ()
-        if lent.cancelled() or lent.exception(0) is not None:  # the lanes are closed: so is everything
+        if lane.cancelled() or lane.exception(0) is not None:  # the lanes are closed: so is everything
             return
-        self._dispatch(lent.result(0), monotonic() - (since or 0))
+        self._dispatch(Lent(home, lane.result(0), monotonic() - (since or 0)))
 
     def _fail(self, refused: Iterable[Refused[Job]]) -> None:
         for job, error in refused:
@@ -372,6 +420,8 @@ class Scheduler:
                 return
             self._wake_at = None
             refused = self._queue.reap(monotonic())
+            if refused and self._closed and self._at_rest():
+                self._idle.notify_all()
         self._fail(refused)
         self._dispatch()
 

@@ -39,8 +39,16 @@ class Servable(Protocol):
         """Requests that wait."""
 
     @property
+    def lost(self) -> str:
+        """Why it answers nothing until the process is started again; empty while it does."""
+
+    @property
     def decoupled(self) -> bool:
         """Whether it answers a request any number of times, through `InferRequest.respond`."""
+
+    @property
+    def gpus(self) -> frozenset[int]:
+        """GPUs on which the contents of inputs may be; none where they must be on the host."""
 
     def submit(self, request: InferRequest) -> Future[InferResponse]:
         """Take a request.

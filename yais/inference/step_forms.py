@@ -138,4 +138,4 @@ def as_array(tensor: EnsembleTensor, shape: tuple[int, ...]) -> Array:
         return np.asarray(data, np.object_).reshape(shape)
     if isinstance(data, np.ndarray):
         return data.reshape(shape)
-    return np.frombuffer(data, datatype.numpy).reshape(shape)
+    return np.frombuffer(data, datatype.numpy).reshape(shape)  # type: ignore[arg-type]

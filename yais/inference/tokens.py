@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from yais.core.clock import Deadline
 from yais.core.pool import Pool
-from yais.memory.buffer import Buffer
-from yais.memory.resource import MemoryResource
+from yais.lane import DeviceMemory
+from yais.memory.device_buffer import DeviceBuffer
 
 __all__ = ["Token", "Tokens"]
 
@@ -27,7 +27,7 @@ class Token:
     __slots__ = ("scratch",)
 
     def __init__(self) -> None:
-        self.scratch: Buffer | None = None
+        self.scratch: DeviceBuffer | None = None
 
 
 class Tokens:
@@ -48,7 +48,7 @@ class Tokens:
         Bytes of activation memory each token owns.
     """
 
-    def __init__(self, count: int, *, memory: MemoryResource | None = None) -> None:
+    def __init__(self, count: int, *, memory: DeviceMemory | None = None) -> None:
         self._memory = memory
         self._tokens = [Token() for _ in range(count)]
         self.scratch_size = 0
@@ -65,6 +65,9 @@ class Tokens:
     def reserve(self, scratch: int, timeout: float) -> None:
         """Give every token at least `scratch` bytes; executions in flight end undisturbed.
 
+        What they had is freed once there is the new, so for a moment there is both. Not from two threads at
+        once.
+
         Raises
         ------
         ValueError
@@ -80,7 +83,7 @@ class Tokens:
             raise ValueError(f"got scratch={scratch}, expected 0: the tokens have no memory resource")
         deadline = Deadline.after(timeout)
         leases = []
-        fresh: list[Buffer] = []
+        fresh: list[DeviceBuffer] = []
         try:
             for _ in self._tokens:
                 leases.append(self.pool.acquire(deadline.remaining() or 0.0))  # noqa: PERF401 - may fail

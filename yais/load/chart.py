@@ -9,7 +9,7 @@ from yais.load.chart_style import LIGHT
 from yais.load.markup import escape
 from yais.load.plot import HEIGHT, LEFT, LETTER, WIDTH, Axis, Line, Plot, Readout, svg_text
 
-__all__ = ["chart", "picture"]
+__all__ = ["chart", "picture", "stacked_picture"]
 
 _ROW, _NAME, _BELOW = 22, 28, 50
 """Heights: a row of the key, the name of the vertical axis, what is below the axes."""
@@ -18,8 +18,23 @@ _TITLE_LETTERS = 54
 
 def picture(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
     """Return a chart as an SVG file: with its title, on white, the same wherever it is shown."""
+    return stacked_picture(title, [(x, y, lines)])
+
+
+def stacked_picture(title: str, charts: Sequence[tuple[Axis, Axis, Sequence[Line]]]) -> str:
+    """Return the same with several charts, one below the other.
+
+    Parameters
+    ----------
+    charts
+        Of each the horizontal axis, the vertical one, and the lines.
+    """
     titles = textwrap.wrap(title, _TITLE_LETTERS)
-    drawn, height = _drawn(x, y, lines, (), 12 + len(titles) * _ROW)
+    height = 12 + len(titles) * _ROW
+    drawn: list[str] = []
+    for x, y, lines in charts:
+        parts, height = _drawn(x, y, lines, (), height)
+        drawn += parts
     head = [
         f"<title>{escape(title)}</title>",
         f"<style>\n{LIGHT}</style>",
@@ -68,7 +83,7 @@ def _drawn(
 def _keys(lines: Sequence[Line], top: float) -> tuple[list[str], int]:
     """Return which line is which, in rows from `top`, and how many rows there are."""
     parts, at, row = [], float(LEFT), 1
-    for line in lines:
+    for line in filter(lambda line: line.name, lines):
         wide = 34 + len(line.name) * LETTER + 14
         if at > LEFT and at + wide > WIDTH:
             at, row = float(LEFT), row + 1

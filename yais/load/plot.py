@@ -35,6 +35,8 @@ class Line:
 
     Attributes
     ----------
+    name
+        For the key, where there is none of a line without a name.
     points
         Pairs of x and y; the line has a gap where y is None.
     labels

@@ -30,6 +30,15 @@ class MemoryUsage:
     buffers: int
     allocated_total: int
 
+    def __add__(self, other: MemoryUsage) -> MemoryUsage:
+        """Return the sums; that of the high-water marks is the most there can have been."""
+        return MemoryUsage(
+            self.bytes + other.bytes,
+            self.high_water_bytes + other.high_water_bytes,
+            self.buffers + other.buffers,
+            self.allocated_total + other.allocated_total,
+        )
+
 
 class Account:
     """Counts bytes in use. Thread-safe.

@@ -152,6 +152,38 @@ class SharedRegion:
                 raise InvalidArgument(f"got size={size} of {path}, expected 1 to {status.st_size} bytes")
             return cls(descriptor, f"/{path.name}", size)
 
+    @staticmethod
+    def unlink_left(prefix: str) -> list[str]:
+        """Take away the names that begin so, of this user's regions: what a process that was killed has left.
+
+        Whoever has such a region keeps the memory; nobody can attach any more.
+
+        Parameters
+        ----------
+        prefix
+            As a name of `create`, and of no other process that still runs.
+
+        Returns
+        -------
+        list[str]
+            The names, each with a leading slash.
+
+        Raises
+        ------
+        InvalidArgument
+            The prefix is no name.
+        """
+        start = _path(prefix).name
+        left = []
+        for path in _DIRECTORY.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                status = path.lstat()
+                ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+                if path.name.startswith(start) and ours:
+                    path.unlink()
+                    left.append(f"/{path.name}")
+        return left
+
     def __repr__(self) -> str:
         state = ", closed" if self._buffer is None else ""
         return f"<SharedRegion {self.name}: {self.size} bytes{state}>"

@@ -2,82 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
-
-from yais.engines.engine import Engine
+from yais.engines.kinds import engine_kinds
 from yais.protocol.model_config_pb2 import ModelConfig
-from yais.repository.instances import Placement
+from yais.repository.backend import Backend
+from yais.repository.kind_backend import kind_backend
 from yais.repository.onnx_backend import ONNX_PLACEMENT, load_onnx
 from yais.repository.platforms import PLATFORMS, backend_name
 from yais.repository.python_backend import PYTHON_PLACEMENT, load_python
 
-__all__ = ["BACKENDS", "Backend", "LoadEngine", "backend_of"]
+__all__ = ["backend_of"]
 
-
-class LoadEngine(Protocol):
-    """Makes the engine of a model."""
-
-    def __call__(
-        self, config: ModelConfig, version: str, path: Path, *, auto_complete: bool = True
-    ) -> Engine:
-        """Load a file.
-
-        A file with a pipeline gives a `PythonPipeline`, which has to be served with the models it calls.
-
-        Parameters
-        ----------
-        config
-            Checked. A Python model may fill it in, if `auto_complete`.
-        version
-            Of the model.
-        path
-            Of the file.
-
-        Raises
-        ------
-        YaisError
-            It cannot be loaded, or not as the configuration says.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """A kind of model.
-
-    Attributes
-    ----------
-    name, platform
-        What configurations call it.
-    filename
-        Of the model's file, unless its configuration names another.
-    placement
-        Where its instances may be.
-    warms_up
-        Whether the model may be run before there are requests, without being told what with.
-    load
-        Makes the engine.
-    """
-
-    name: str
-    platform: str
-    filename: str
-    placement: Placement
-    warms_up: bool
-    load: LoadEngine
-
-
-def backend_of(config: ModelConfig) -> Backend:
-    """Return the backend of a checked configuration, which is no ensemble's."""
-    return BACKENDS[backend_name(config)]
-
-
-BACKENDS = {
+_BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("onnxruntime", PLATFORMS["onnxruntime"], "model.onnx", ONNX_PLACEMENT, True, load_onnx),
         Backend("python", PLATFORMS["python"], "model.py", PYTHON_PLACEMENT, False, load_python),
     )
 }
-"""All of them, by name."""
+
+
+def backend_of(config: ModelConfig) -> Backend:
+    """Return the backend of a checked configuration, which is no ensemble's."""
+    name = backend_name(config)
+    return _BACKENDS.get(name) or kind_backend(engine_kinds()[name])

@@ -10,6 +10,7 @@ from yais.core.tensor import TensorSpec
 from yais.engines.engine import Engine
 from yais.engines.python_pipeline import DEFAULT_PIPELINES, PythonPipeline
 from yais.errors import InvalidArgument
+from yais.inference.loading import max_batch_of
 from yais.protocol.model_config_pb2 import ModelConfig
 from yais.repository.backends import backend_of
 from yais.repository.devices import Devices
@@ -77,8 +78,8 @@ def complete(
 def _fill_in(config: ModelConfig, engine: Engine, default_max_batch: int) -> None:
     tensors = (*engine.inputs, *engine.outputs)
     if not says_shapes(config) and all(spec.shape and spec.shape[0] == -1 for spec in tensors):
-        config.max_batch_size = default_max_batch
-        if default_max_batch > 1 and config.WhichOneof("scheduling_choice") is None:
+        config.max_batch_size = min(default_max_batch, max_batch_of(engine) or default_max_batch)
+        if config.max_batch_size > 1 and config.WhichOneof("scheduling_choice") is None:
             config.dynamic_batching.SetInParent()
     sequences = config.sequence_batching
     own = {control.name for control in sequences.control_input}
@@ -132,12 +133,18 @@ def _check_tensors(config: ModelConfig, engine: Engine, directory: Path) -> None
     known = {spec.name: spec for spec in (*engine.inputs, *(optional or ()))}
     _check_agreement(config, inputs, known)
     _check_agreement(config, outputs, {spec.name: spec for spec in engine.outputs})
+    largest = max_batch_of(engine)
+    if largest and config.max_batch_size > largest:
+        raise InvalidArgument(
+            f"got max_batch_size {config.max_batch_size} for model '{config.name}', expected at most "
+            f"{largest}, the largest batch that the model takes"
+        )
     missing = {spec.name for spec in engine.inputs} - {spec.name for spec in inputs}
     if missing:
         raise InvalidArgument(
             f"model '{config.name}' has inputs {sorted(missing)}, which the configuration lacks"
         )
-    if backend_of(config).name == "onnxruntime":
+    if backend_of(config).name != "python":
         _check_optional(config, {spec.name for spec in optional or ()})
 
 
@@ -146,7 +153,7 @@ def _check_optional(config: ModelConfig, optional: set[str]) -> None:
         if tensor.optional and tensor.name not in optional:
             raise InvalidArgument(
                 f"input '{tensor.name}' of model '{config.name}' is configured as optional, but the "
-                "model has no value for it: expected an initializer of that name"
+                "model has no value for it: expected one, such as an initializer of an ONNX model"
             )
 
 

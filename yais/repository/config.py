@@ -19,7 +19,8 @@ from yais.repository.engine_tensors import engine_tensors
 from yais.repository.ensemble_config import ensemble_steps
 from yais.repository.model_options import options, signature
 from yais.repository.overrides import apply_overrides
-from yais.repository.validation import check
+from yais.repository.platforms import detect_backend
+from yais.repository.validation import check, check_engine_fields
 
 __all__ = [
     "DEFAULT_MAX_BATCH_SIZE",
@@ -37,8 +38,8 @@ __all__ = [
 def read_config(path: Path, name: str, overrides: Sequence[str] = ()) -> ModelConfig:
     """Read a configuration; an absent file gives an empty one.
 
-    Where it does not say which backend the model has, the files beside it do: `model.py` and no `model.onnx`
-    in a version's directory make a Python model.
+    Where it does not say which backend the model has, the files in the directories of its versions do:
+    `model.py`, and no `model.onnx`, makes a Python model, `model.plan` one of TensorRT.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def read_config(path: Path, name: str, overrides: Sequence[str] = ()) -> ModelCo
         except (text_format.ParseError, OSError, UnicodeDecodeError) as error:
             raise InvalidArgument(f"failed to read text proto from {path}: {error}") from None
     config = parse_config(config, name, overrides)
-    _detect_python(config, path.parent)
+    _detect(config, path.parent)
     return config
 
 
@@ -136,16 +137,13 @@ def load_override_config(
         raise InvalidArgument(f"{what}: expected a JSON object")
     config = parse_config(config, name, overrides)
     if directory is not None:
-        _detect_python(config, directory)
+        _detect(config, directory)
     return config
 
 
-def _detect_python(config: ModelConfig, directory: Path) -> None:
-    if config.backend or config.platform or config.default_model_filename:
-        return
-    if config.HasField("ensemble_scheduling") or not directory.is_dir():
-        return
-    versions = ModelDirectory(directory).versions()
-    names = {file.name for version in versions for file in (directory / str(version)).iterdir()}
-    if "model.py" in names and "model.onnx" not in names:
-        config.backend = "python"
+def _detect(config: ModelConfig, directory: Path) -> None:
+    if directory.is_dir():
+        versions = ModelDirectory(directory).versions()
+        names = {file.name for version in versions for file in (directory / str(version)).iterdir()}
+        detect_backend(config, names)
+    check_engine_fields(config, detected=True)

@@ -2,7 +2,7 @@
 
 <repository>/<model>/config.pbtxt        optional
 <repository>/<model>/<label file>        optional, named by the configuration
-<repository>/<model>/<version>/model.onnx    or model.py, or as the configuration says
+<repository>/<model>/<version>/model.onnx    or model.py, model.plan ..., or as the configuration says
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ModelDirectory:
         return versions[-1]
 
     def file(self, version: int, name: str) -> Path:
-        """Return a file of a version.
+        """Return a file of a version, or a directory, for backends whose models are some.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class ModelDirectory:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise InvalidArgument(f"model file '{name}' of model '{self.name}' lies outside its directory")
         path = self.path / str(version) / name
-        if not path.is_file():
+        if not (path.is_file() or path.is_dir()):
             raise NotFound(f"failed to load model '{self.name}': {path} does not exist")
         return path
 

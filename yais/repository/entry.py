@@ -73,8 +73,13 @@ class ModelEntry:
     seconds: float = 0.0
 
     @property
+    def ready(self) -> bool:
+        """Whether it answers requests."""
+        return self.state is ModelState.READY and not (self.loaded is not None and self.loaded.model.lost)
+
+    @property
     def as_wanted(self) -> bool:
-        """Whether it is ready, or need not be."""
+        """Whether it is loaded, or need not be."""
         return (
             self.state in {ModelState.READY, ModelState.UNKNOWN, ModelState.UNLOADING}
             or self.reason == UNLOADED

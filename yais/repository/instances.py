@@ -13,6 +13,11 @@ from yais.repository.platforms import backend_name
 __all__ = ["Placement", "group_places", "instance_groups", "least_instances", "places"]
 
 
+_GPU_INSTANCES = 2
+"""On each GPU, unless the configuration says otherwise. Triton has 1; here an instance is taken while inputs
+are copied, too, so that the second keeps the GPU busy meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where models of a backend may run.
@@ -21,12 +26,13 @@ class Placement:
     ----------
     cpu_instances
         Instances on the CPUs, unless the configuration says otherwise.
-    uses_gpus
-        Whether the backend puts instances on GPUs.
+    uses_gpus, uses_cpus
+        Where the backend puts instances.
     """
 
     cpu_instances: int
     uses_gpus: bool
+    uses_cpus: bool = True
 
 
 def instance_groups(config: ModelConfig, placement: Placement, devices: Devices) -> list[ModelInstanceGroup]:
@@ -35,7 +41,8 @@ def instance_groups(config: ModelConfig, placement: Placement, devices: Devices)
     Raises
     ------
     InvalidArgument
-        A group wants a GPU that is not there, or that the backend does not use.
+        A group wants a GPU that is not there or that the backend does not use, or the CPUs where that only
+        uses GPUs.
     """
     groups = list(config.instance_group) or [ModelInstanceGroup(name=config.name)]
     return [_completed(config, index, group, placement, devices) for index, group in enumerate(groups)]
@@ -65,25 +72,32 @@ def _completed(
     group.CopyFrom(given)
     group.name = group.name or f"{config.name}_{index}"
     if group.kind == group.KIND_AUTO:
-        usable = placement.uses_gpus and not devices.missing
-        group.kind = group.KIND_GPU if usable or group.gpus else group.KIND_CPU
+        usable = placement.uses_gpus and not devices.missing_for(backend_name(config))
+        on_gpu = usable or group.gpus or not placement.uses_cpus
+        group.kind = group.KIND_GPU if on_gpu else group.KIND_CPU
+    if group.kind != group.KIND_GPU and not placement.uses_cpus:
+        raise InvalidArgument(
+            f"instance group {group.name} of model {config.name} has kind "
+            f"{group.Kind.Name(group.kind)} but a model of backend '{backend_name(config)}' runs on GPUs "
+            "only, expected KIND_GPU"
+        )
     if group.kind == group.KIND_GPU:
         if not placement.uses_gpus:
             raise InvalidArgument(
                 f"instance group {group.name} of model {config.name} has kind KIND_GPU but a model of "
                 f"backend '{backend_name(config)}' chooses its device itself, expected KIND_CPU or KIND_MODEL"
             )
-        for problem in _problems(group, devices):
+        for problem in _problems(group, devices, backend_name(config)):
             raise InvalidArgument(f"instance group {group.name} of model {config.name} {problem}")
         group.gpus.extend([] if group.gpus else devices.gpus)
-    on_cpu = group.kind == group.KIND_CPU
-    group.count = group.count or (placement.cpu_instances if on_cpu else 1)
+    defaults = {group.KIND_CPU: placement.cpu_instances, group.KIND_GPU: _GPU_INSTANCES}
+    group.count = group.count or defaults.get(group.kind, 1)
     return group
 
 
-def _problems(group: ModelInstanceGroup, devices: Devices) -> Iterator[str]:
-    if devices.missing:
-        yield f"has kind KIND_GPU but {devices.missing}"
+def _problems(group: ModelInstanceGroup, devices: Devices, backend: str) -> Iterator[str]:
+    if missing := devices.missing_for(backend):
+        yield f"has kind KIND_GPU but {missing}"
     for gpu in group.gpus:
         if gpu not in devices.gpus:
             known = ", ".join(map(str, devices.gpus))

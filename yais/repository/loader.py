@@ -13,12 +13,17 @@ from yais.engines.python_pipeline import PythonPipeline
 from yais.errors import NotFound
 from yais.inference.ensemble import EnsembleModel
 from yais.inference.ensemble_plan import EnsemblePlan
+from yais.inference.layout import Signature
 from yais.inference.model import Model
 from yais.inference.model_options import ModelOptions
 from yais.inference.pipeline import PipelineModel
+from yais.inference.plan import staging_bytes
 from yais.inference.rate_limiter import RateLimiter
+from yais.inference.registration import site_plans
 from yais.inference.response_cache import ResponseCache
+from yais.inference.runner import engines_of
 from yais.inference.servable import FindModel
+from yais.inference.sites import Sites
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
 from yais.protocol.model_config_pb2 import ModelConfig
@@ -42,6 +47,9 @@ from yais.repository.versions import wanted_versions
 __all__ = ["ConfigDefaults", "LoadPlan", "ModelLoader", "Needed"]
 
 _log = logging.getLogger("yais.repository")
+
+_RESERVE_SECONDS = 60.0
+"""How long a model that needs more memory on a GPU waits for the requests there to end."""
 
 Needed = tuple[str, str]
 """Name and version of a model that another is composed of; the version is empty for the latest."""
@@ -93,6 +101,8 @@ class ModelLoader:
     ----------
     lanes, tokens, timer
         What models run with.
+    sites
+        Where they run on GPUs; None for models on the host only.
     find
         Finds the models that others are composed of.
     pipelines
@@ -111,6 +121,7 @@ class ModelLoader:
         lanes: Lanes,
         tokens: Tokens,
         timer: Timer,
+        sites: Sites | None,
         find: FindModel,
         pipelines: LoopThread,
         defaults: ConfigDefaults,
@@ -120,6 +131,7 @@ class ModelLoader:
         self._lanes = lanes
         self._tokens = tokens
         self._timer = timer
+        self._sites = sites
         self._find = find
         self._pipelines = pipelines
         self._defaults = defaults
@@ -218,14 +230,18 @@ class ModelLoader:
             own = lanes = Lanes(f"yais-{config.name}", threads={"execute": options.instances})
             tokens = Tokens(options.instances)
         try:
+            described = signature(config, engine)
+            if self._sites is not None:
+                _reserve(self._sites, described, engines_of(engine, options.instances))
             return Model(
-                signature(config),
+                described,
                 version,
                 engine,
                 options,
                 lanes=lanes,
                 tokens=tokens,
                 timer=self._timer,
+                sites=self._sites,
                 cache=self._cache,
                 limiter=self._limiter,
                 on_close=own.close if own is not None else None,
@@ -246,6 +262,17 @@ class ModelLoader:
             on_close=pipeline.close,
             cache=self._cache if config.response_cache.enable else None,
         )
+
+
+def _reserve(sites: Sites, signature: Signature, engines: Sequence[Engine]) -> None:
+    """Make room for the engines that work on devices; the others have memory of their own."""
+    plans = site_plans(signature, [engine for engine in engines if hasattr(engine, "begin")])
+    for gpu, plan in plans.items():
+        site = sites.of(gpu)
+        had = site.fits(plan)
+        site.reserve(staging_bytes([plan]), _RESERVE_SECONDS, device=plan.device, scratch=plan.scratch)
+        if not had:
+            _log.info("%s: %s", site, site.reserved)
 
 
 def _present(directory: ModelDirectory) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yais.engines.engine import Engine
 from yais.errors import InvalidArgument
 from yais.inference.layout import Signature
+from yais.inference.loading import engine_profiles
 from yais.inference.model_options import ModelOptions
 from yais.inference.rate_limiter import RateNeeds
 from yais.inference.reshape import Reshapes
@@ -24,9 +26,12 @@ from yais.repository.warm_up_config import warm_up_samples
 __all__ = ["options", "signature"]
 
 
-def signature(config: ModelConfig) -> Signature:
-    """Return what a completed configuration says of inputs and outputs."""
+def signature(config: ModelConfig, engine: Engine | None = None) -> Signature:
+    """Return what a completed configuration says of inputs and outputs, and the engine of their sizes."""
+    plain = [spec_of(each) for each in (*config.input, *config.output) if not each.HasField("reshape")]
+    bounds = engine_profiles(engine, plain, batching=bool(config.max_batch_size)) if engine else {}
     return Signature(
+        profiles=bounds,
         name=config.name,
         inputs=tuple(spec_of(tensor) for tensor in config.input),
         outputs=tuple(spec_of(tensor) for tensor in config.output),

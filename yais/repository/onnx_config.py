@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yais.engines.onnx_options import OnnxOptions, OnnxProvider
@@ -22,6 +22,10 @@ ONNX_PARAMETERS = (
     "enable_mem_arena",
     "enable_mem_pattern",
     _SHRINK,
+    "cudnn_conv_algo_search",
+    "gpu_mem_limit",
+    "arena_extend_strategy",
+    "do_copy_in_default_stream",
 )
 """The parameters of an ONNX model, besides any "session.*" of ONNX Runtime's own."""
 
@@ -41,6 +45,13 @@ _TENSORRT = {
     "int8_use_native_calibration_table": "trt_int8_use_native_calibration_table",
 }
 """Triton's names of what TensorRT is told, and ONNX Runtime's."""
+
+_CUDA: Mapping[str, Sequence[str]] = {
+    "cudnn_conv_algo_search": ("EXHAUSTIVE", "HEURISTIC", "DEFAULT"),
+    "arena_extend_strategy": ("kNextPowerOfTwo", "kSameAsRequested"),
+    "do_copy_in_default_stream": ("0", "1"),
+}
+"""What Triton's numbers of a model's parameters are called by ONNX Runtime's CUDA provider."""
 
 _PRECISIONS: Mapping[str, Mapping[str, str]] = {
     "FP32": {},
@@ -109,7 +120,30 @@ def _providers(config: ModelConfig, gpu: int | None) -> tuple[OnnxProvider, ...]
     if not any(provider.name == "CUDAExecutionProvider" for provider in every[kind]):
         every[kind].append(OnnxProvider("CUDAExecutionProvider"))
     device = {"device_id": str(gpu)}
-    return tuple(OnnxProvider(each.name, {**each.options, **device}) for each in every[kind])
+    cuda = _cuda(config)
+    return tuple(
+        OnnxProvider(
+            each.name, {**(cuda if each.name == "CUDAExecutionProvider" else {}), **each.options, **device}
+        )
+        for each in every[kind]
+    )
+
+
+def _cuda(config: ModelConfig) -> Mapping[str, str]:
+    """Return what the model's parameters say to the CUDA provider; Triton takes them there, too."""
+    options = {
+        key: names[_number(config, key, 0, len(names) - 1)]
+        for key, names in _CUDA.items()
+        if key in config.parameters
+    }
+    if "gpu_mem_limit" in config.parameters:
+        text = config.parameters["gpu_mem_limit"].string_value
+        if not text.isdecimal() or len(text) > 20 or not 0 < int(text) < 1 << 64:
+            raise InvalidArgument(
+                f"got '{text}' for parameter 'gpu_mem_limit' of '{config.name}', expected a number of bytes"
+            )
+        options["gpu_mem_limit"] = text
+    return options
 
 
 def _provider(config: ModelConfig, kind: str, accelerator: Any) -> OnnxProvider:

@@ -19,6 +19,7 @@ from yais.errors import NotFound, Unavailable
 from yais.inference.rate_limiter import RateLimiter
 from yais.inference.response_cache import ResponseCache
 from yais.inference.servable import Servable
+from yais.inference.sites import Sites
 from yais.inference.tokens import Tokens
 from yais.lane import Lanes
 from yais.repository.control import ControlMode
@@ -53,6 +54,8 @@ class ModelRepository:
         What models run with.
     timer
         For their schedulers.
+    sites
+        Where they run on GPUs; None for models on the host only.
     control
         Who decides which models are loaded.
     poll_seconds
@@ -81,6 +84,7 @@ class ModelRepository:
         lanes: Lanes,
         tokens: Tokens,
         timer: Timer,
+        sites: Sites | None = None,
         control: ControlMode = ControlMode.NONE,
         poll_seconds: float = 15.0,
         load_threads: int = 4,
@@ -108,6 +112,7 @@ class ModelRepository:
             lanes=lanes,
             tokens=tokens,
             timer=timer,
+            sites=sites,
             find=self._find_servable,
             pipelines=self._pipelines,
             defaults=defaults or ConfigDefaults(),
@@ -137,8 +142,8 @@ class ModelRepository:
 
     @property
     def ready(self) -> bool:
-        """Whether every version that is to be loaded is ready."""
-        return all(entry.as_wanted for entry in self.entries)
+        """Whether every version that is to be loaded is ready, and none has lost what it runs on."""
+        return all(entry.ready or (entry.as_wanted and entry.loaded is None) for entry in self.entries)
 
     def index(self) -> Future[list[ModelEntry]]:
         """Return the entries, and one without a version for every directory that was never loaded.

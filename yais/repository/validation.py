@@ -11,11 +11,11 @@ from yais.repository.fields import check_fields
 from yais.repository.instances import least_instances
 from yais.repository.limits import MAX_BYTES, MAX_INSTANCES, MAX_WORKERS, byte_size
 from yais.repository.names import repeated
-from yais.repository.platforms import check_backend
+from yais.repository.platforms import PLATFORMS, backend_name, check_backend, is_ensemble
 from yais.repository.scheduling_validation import check_scheduling
 from yais.repository.tensors import DATATYPES
 
-__all__ = ["check"]
+__all__ = ["check", "check_engine_fields"]
 
 
 def check(config: ModelConfig) -> None:
@@ -25,9 +25,12 @@ def check(config: ModelConfig) -> None:
     ------
     InvalidArgument
         It says something impossible, or something yais does not support.
+    FailedPrecondition
+        Its backend is that of an installed package which cannot be used.
     """
     check_fields(config)
     check_backend(config)
+    check_engine_fields(config)
     name = config.name
     if config.max_batch_size < 0:
         raise InvalidArgument(
@@ -43,6 +46,32 @@ def check(config: ModelConfig) -> None:
             raise InvalidArgument(f"model '{name}', tensor '{twice}' is configured more than once")
     _check_item(config)
     check_scheduling(config)
+
+
+def check_engine_fields(config: ModelConfig, *, detected: bool = False) -> None:
+    """Refuse what neither ONNX Runtime nor Python models take; engines of other kinds are told of it.
+
+    Parameters
+    ----------
+    detected
+        Whether the files have been looked at: before, what names no backend may be of any.
+
+    Raises
+    ------
+    InvalidArgument
+        The model has such a field.
+    """
+    unknown = not (config.backend or config.platform or config.default_model_filename or detected)
+    if not is_ensemble(config) and (unknown or backend_name(config) not in PLATFORMS):
+        return
+    said = {"optimization.cuda": config.optimization.HasField("cuda")}
+    said["instance_group.profile"] = any(group.profile for group in config.instance_group)
+    for field, is_said in said.items():
+        if is_said:
+            raise InvalidArgument(
+                f"model '{config.name}' is configured with '{field}', which a model of backend "
+                f"'{backend_name(config)}' does not have"
+            )
 
 
 def _check_versions(config: ModelConfig) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from yais.errors import InvalidArgument, ResourceExhausted
 from yais.memory.shared_region import SharedRegion
 
-__all__ = ["MappedRegion", "Region"]
+__all__ = ["MappedRegion", "Region", "check_place"]
 
 _MAX_RESERVED = 1024  # parts of a region that are remembered
 
@@ -62,6 +62,20 @@ class MappedRegion:
             self._reserve(offset, byte_size)
         return self._bytes[offset : offset + byte_size]
 
+    def acquire(self) -> None:
+        """Do nothing: who has this object has the memory."""
+
+    def release(self) -> None:
+        """Do nothing; see `acquire`."""
+
+    def read(self, offset: int, byte_size: int) -> memoryview:
+        """Return a read-only view of a part; see `view`."""
+        return self.view(offset, byte_size).toreadonly()
+
+    def write(self, offset: int, contents: memoryview) -> None:
+        """Write bytes to a part; see `view`."""
+        self.view(offset, contents.nbytes)[:] = contents
+
     def check(self, offset: int, byte_size: int) -> None:
         """Refuse a part that is none, without setting memory aside for it, which takes long if it is large.
 
@@ -70,12 +84,8 @@ class MappedRegion:
         InvalidArgument
             It does not lie within the region, or its client has made the file smaller since.
         """
-        name, size = self.region.name, self.region.byte_size
-        if not 0 <= offset < size:
-            raise InvalidArgument(f"Invalid offset for shared memory region: '{name}'")
-        end = offset + byte_size
-        if byte_size < 0 or end > size:
-            raise InvalidArgument(f"Invalid offset + byte size for shared memory region: '{name}'")
+        name, end = self.region.name, offset + byte_size
+        check_place(name, self.region.byte_size, offset, byte_size)
         has = self._memory.file_size - self.region.offset
         if end > has:
             self._reserved.clear()  # what grows back is only promised again
@@ -94,3 +104,11 @@ class MappedRegion:
         if len(self._reserved) >= _MAX_RESERVED:
             self._reserved.clear()
         self._reserved.add((offset, byte_size))
+
+
+def check_place(name: str, size: int, offset: int, byte_size: int) -> None:
+    """Raise InvalidArgument, in Triton's words, if a part does not lie within a region of `size` bytes."""
+    if not 0 <= offset < size:
+        raise InvalidArgument(f"Invalid offset for shared memory region: '{name}'")
+    if byte_size < 0 or offset + byte_size > size:
+        raise InvalidArgument(f"Invalid offset + byte size for shared memory region: '{name}'")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from yais.errors import NotFound
+from yais.errors import AlreadyExists, NotFound
 from yais.protocol import kserve_pb2 as pb
 from yais.rpc.context import Context
-from yais.serving.cuda_shared_memory import CudaRegion
+from yais.serving.cuda_shared_memory import CudaRegion, CudaSharedMemory
 from yais.serving.resources import ServingResources
-from yais.serving.shared_memory import Region
+from yais.serving.shared_memory import Region, SystemSharedMemory
 
 __all__ = [
     "CudaSharedMemoryRegisterContext",
@@ -27,7 +27,12 @@ class SystemSharedMemoryStatusContext(
     def execute(self, request: pb.SystemSharedMemoryStatusRequest) -> pb.SystemSharedMemoryStatusResponse:
         """Answer the request."""
         response = pb.SystemSharedMemoryStatusResponse()
-        for region in self.resources.system_memory.status(request.name):
+        name = request.name
+        if name and name in self.resources.cuda_memory:
+            raise NotFound(
+                f"The region named '{name}' is registered as CUDA shared memory, not system shared memory"
+            )
+        for region in self.resources.system_memory.status(name):
             status = response.regions[region.name]
             status.name, status.key = region.name, region.key
             status.offset, status.byte_size = region.offset, region.byte_size
@@ -41,6 +46,7 @@ class SystemSharedMemoryRegisterContext(
 
     def execute(self, request: pb.SystemSharedMemoryRegisterRequest) -> pb.SystemSharedMemoryRegisterResponse:
         """Answer the request."""
+        _expect_free(request.name, self.resources.cuda_memory)
         region = Region(request.name, request.key, request.offset, request.byte_size)
         self.resources.system_memory.register(region)
         return pb.SystemSharedMemoryRegisterResponse()
@@ -85,6 +91,7 @@ class CudaSharedMemoryRegisterContext(
 
     def execute(self, request: pb.CudaSharedMemoryRegisterRequest) -> pb.CudaSharedMemoryRegisterResponse:
         """Answer the request."""
+        _expect_free(request.name, self.resources.system_memory)
         region = CudaRegion(request.name, request.device_id, request.byte_size)
         self.resources.cuda_memory.register(region, request.raw_handle)
         return pb.CudaSharedMemoryRegisterResponse()
@@ -99,3 +106,9 @@ class CudaSharedMemoryUnregisterContext(
         """Answer the request."""
         self.resources.cuda_memory.unregister(request.name)
         return pb.CudaSharedMemoryUnregisterResponse()
+
+
+def _expect_free(name: str, other: SystemSharedMemory | CudaSharedMemory) -> None:
+    """Raise AlreadyExists if a region of the other kind has the name: tensors say nothing of kinds."""
+    if name in other:
+        raise AlreadyExists(f"shared memory region '{name}' already in manager")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from yais.core.clock import NANOSECONDS
 
@@ -29,6 +30,7 @@ class ManualClock:
     def __init__(self, start: int = 0) -> None:
         self._now = start
         self._lock = threading.Lock()
+        self._watchers: list[Callable[[], None]] = []
 
     def __call__(self) -> int:
         """Return the present moment in nanoseconds."""
@@ -53,3 +55,15 @@ class ManualClock:
             raise ValueError(f"got {nanoseconds} ns, expected at least 0")
         with self._lock:
             self._now += nanoseconds
+            watchers = list(self._watchers)
+        for watcher in watchers:
+            watcher()
+
+    def advance_to(self, moment: int) -> None:
+        """Let time pass until `moment`, ns; ValueError if that is over already."""
+        self.advance_ns(moment - self._now)
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Have `watcher` called, without arguments, whenever time has passed, on the thread that said so."""
+        with self._lock:
+            self._watchers.append(watcher)

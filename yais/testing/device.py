@@ -1,39 +1,18 @@
-"""A device that is not there: streams are threads, and its memory is the host's."""
+"""A device that is not there: a `SimulatedGpu` with memory, which is the host's."""
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
-
-import numpy as np
+from typing import Any, Self
 
 from yais.core.clock import Deadline
-from yais.core.future import Future
-from yais.core.tensor import TensorSpec
-from yais.core.thread_pool import ThreadPool
-from yais.engines.engine import Array
-from yais.lane import Lane, Placement
-from yais.memory.arena import Arena
+from yais.lane import Placement
 from yais.memory.buffer import Buffer
 from yais.memory.host import HostMemoryResource
 from yais.memory.resource import MemoryResource
-from yais.testing.engine import FakeEngine
+from yais.testing.simulated_gpu import SimulatedGpu, SimulatedStream
 
-__all__ = ["FakeDevice", "FakeDeviceEngine", "FakePhase", "Phase"]
-
-T = TypeVar("T")
-
-_SECONDS = 30.0  # after which a wait counts as lost
-
-Phase = Literal["begin", "copy_in", "launch", "kernel", "wait", "copy_out", "outputs"]
-"""What an execution goes through. Copies and the kernel are work of the stream, the others calls."""
-
-_PHASES: tuple[Phase, ...] = ("begin", "copy_in", "launch", "kernel", "wait", "copy_out", "outputs")
-
-_numbers = itertools.count(1)  # of executions, on all engines
+__all__ = ["FakeDevice"]
 
 
 class FakeDevice:
@@ -45,6 +24,13 @@ class FakeDevice:
     ----------
     memory
         Where device memory comes from; host memory by default.
+    gpu
+        Has the streams; by default one where no work waits for another stream's.
+
+    Attributes
+    ----------
+    gpu
+        Has the streams.
 
     Examples
     --------
@@ -52,9 +38,10 @@ class FakeDevice:
     ...     manager.register("double", FakeDeviceEngine([x], [y], lambda x: [2 * x], scratch_size=4096))
     """
 
-    def __init__(self, memory: MemoryResource | None = None) -> None:
+    def __init__(self, memory: MemoryResource | None = None, *, gpu: SimulatedGpu | None = None) -> None:
+        self.gpu = gpu or SimulatedGpu()
         self._memory = _DeviceMemory(memory or HostMemoryResource())
-        self._streams: list[ThreadPool] = []
+        self._streams: list[SimulatedStream] = []
 
     def __repr__(self) -> str:
         return f"<FakeDevice with {len(self._streams)} streams>"
@@ -63,13 +50,17 @@ class FakeDevice:
         """Return where device memory comes from."""
         return self._memory
 
-    def stream(self, placement: Placement) -> ThreadPool:
-        """Return a new stream. The future of what is submitted to it is the event recorded after it."""
-        stream = ThreadPool(1, name=f"{placement.name}-stream-{len(self._streams)}")
+    def staging(self, placement: Placement) -> MemoryResource:
+        """Return where staging memory comes from."""
+        return HostMemoryResource(node=placement.node)
+
+    def stream(self, placement: Placement) -> SimulatedStream:
+        """Return a new stream."""
+        stream = self.gpu.stream(f"{placement.name}-stream-{len(self._streams)}")
         self._streams.append(stream)
         return stream
 
-    def close(self, timeout: float = _SECONDS) -> bool:
+    def close(self, timeout: float = 30.0) -> bool:
         """Let the streams finish; return whether they did within `timeout` seconds. Idempotent."""
         deadline = Deadline.after(timeout)
         return all([stream.close(deadline.remaining() or 0.0) for stream in self._streams])  # noqa: C419 - every one
@@ -85,176 +76,6 @@ class FakeDevice:
         self.close()
 
 
-class FakePhase:
-    """One phase of all executions of an engine, to be watched, held and made to fail. Thread-safe.
-
-    Attributes
-    ----------
-    entered
-        Released once by every execution that comes to it.
-    gate
-        Executions wait here until it is set, as it is at first: at most 30 seconds, then TimeoutError.
-    error
-        Raised after the gate, unless it is None.
-    """
-
-    def __init__(self) -> None:
-        self.entered = threading.Semaphore(0)
-        self.gate = threading.Event()
-        self.gate.set()
-        self.error: BaseException | None = None
-
-    def __repr__(self) -> str:
-        return f"<FakePhase: {'open' if self.gate.is_set() else 'held'}, error {self.error!r}>"
-
-    def enter(self) -> None:
-        """Go through."""
-        self.entered.release()
-        if not self.gate.wait(_SECONDS):
-            raise TimeoutError(f"the gate was not set within {_SECONDS} s")
-        if self.error is not None:
-            raise self.error
-
-
-class FakeDeviceEngine:
-    """A `yais.engines.engine.DeviceEngine` that computes with a function on a `FakeDevice`. Thread-safe.
-
-    An execution copies its inputs to the device memory of the lane, computes there, and copies the outputs to
-    the lane's staging memory. It raises RuntimeError if another one uses its activation memory at the same
-    time.
-
-    Parameters
-    ----------
-    inputs, outputs, function
-        As of `FakeEngine`.
-    scratch_size, device_size
-        Bytes of activation memory and of device memory of an execution. Inputs that do not fit raise
-        MemoryError.
-
-    Attributes
-    ----------
-    phases
-        By name: see `Phase`.
-
-    Examples
-    --------
-    >>> engine.phases["copy_out"].gate.clear()
-    >>> first = runner.infer(x=array)
-    >>> assert engine.phases["copy_out"].entered.acquire(timeout=10)  # its token is free already:
-    >>> second = runner.infer(x=array)
-    >>> assert engine.phases["kernel"].entered.acquire(timeout=10)
-    """
-
-    def __init__(
-        self,
-        inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
-        function: Callable[..., Sequence[Array]],
-        *,
-        scratch_size: int = 0,
-        device_size: int = 4096,
-    ) -> None:
-        self.scratch_size = scratch_size
-        self.device_size = device_size
-        self.phases: Mapping[Phase, FakePhase] = {name: FakePhase() for name in _PHASES}
-        self._host = FakeEngine(inputs, outputs, function)
-
-    def __repr__(self) -> str:
-        return f"<FakeDeviceEngine: {len(self.batches)} batches>"
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The model's inputs."""
-        return self._host.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The model's outputs."""
-        return self._host.outputs
-
-    @property
-    def batches(self) -> list[int]:
-        """The batch of each kernel that ran, in their order."""
-        return self._host.batches
-
-    @property
-    def closed(self) -> int:
-        """How often it was closed."""
-        return self._host.closed
-
-    def select(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """Fix the order of inputs and outputs; see `Engine`."""
-        self._host.select(inputs, outputs)
-
-    def execute(self, inputs: Sequence[Array]) -> Sequence[Array]:
-        """Compute on the calling thread; see `Engine`."""
-        return self._host.execute(inputs)
-
-    def close(self) -> None:
-        """Count the call; see `Engine`."""
-        self._host.close()
-
-    def begin(self, inputs: Sequence[Array], lane: Lane) -> _FakeExecution:
-        """Queue copies of the inputs; see `DeviceEngine`."""
-        self.phases["begin"].enter()
-        return _FakeExecution(self, inputs, lane)
-
-
-class _FakeExecution:
-    """An execution; see `yais.engines.engine.Execution`."""
-
-    def __init__(self, engine: FakeDeviceEngine, inputs: Sequence[Array], lane: Lane) -> None:
-        self._engine = engine
-        self._lane = lane
-        self._stream: ThreadPool = lane.stream
-        self._number = next(_numbers)
-        self._results: Sequence[Array] = ()
-        self._computed: Future[None] | None = None
-        self._copied: Future[list[Array]] | None = None
-        self._inputs = _on_device(inputs, lane.device)
-        self._arrived = self._stream.submit(self._copy_in, inputs)
-
-    def launch(self, scratch: Buffer | None) -> None:
-        """Queue the kernel, and the copies of its outputs."""
-        self._engine.phases["launch"].enter()
-        self._computed = self._stream.submit(self._kernel, scratch)
-        self._copied = self._stream.submit(self._copy_out)
-
-    def wait(self) -> None:
-        """Wait until the kernel has run."""
-        _result(self._computed)
-        self._engine.phases["wait"].enter()
-
-    def outputs(self) -> list[Array]:
-        """Wait for the copies."""
-        copied = _result(self._copied)
-        self._engine.phases["outputs"].enter()
-        return copied
-
-    def _copy_in(self, inputs: Sequence[Array]) -> None:
-        self._engine.phases["copy_in"].enter()
-        for source, target in zip(inputs, self._inputs, strict=True):
-            target[...] = source
-
-    def _kernel(self, scratch: Buffer | None) -> None:
-        self._arrived.result(0)
-        size = self._engine.scratch_size
-        if size > (scratch.size if scratch is not None else 0):
-            raise MemoryError(f"got {scratch!r} as activation memory, expected {size} bytes")
-        mark = scratch.array(np.int64, 1) if scratch is not None and size else np.zeros(1, np.int64)
-        _exchange(mark, 0, self._number)
-        try:
-            self._engine.phases["kernel"].enter()
-            self._results = self._engine.execute(self._inputs)
-        finally:
-            _exchange(mark, self._number, 0)
-
-    def _copy_out(self) -> list[Array]:
-        _result(self._computed)
-        self._engine.phases["copy_out"].enter()
-        return [_staged(array, self._lane.staging) for array in self._results]
-
-
 class _DeviceMemory:
     """Memory that takes a stream, as a device's does."""
 
@@ -266,34 +87,3 @@ class _DeviceMemory:
 
     def allocate(self, size: int, *, stream: Any = None) -> Buffer:  # noqa: ARG002 - it is there at once
         return self._upstream.allocate(size)
-
-
-def _on_device(inputs: Sequence[Array], memory: Buffer | None) -> list[Array]:
-    arrays = []
-    offset = 0
-    for array in inputs:
-        if memory is None or offset + array.nbytes > memory.size:
-            raise MemoryError(
-                f"got {memory!r} on the device, expected more than {offset} + {array.nbytes} bytes"
-            )
-        arrays.append(memory.array(array.dtype, array.shape, offset))
-        offset += Arena.padded(array.nbytes)
-    return arrays
-
-
-def _exchange(mark: Array, expected: int, new: int) -> None:
-    if mark[0] != expected:
-        raise RuntimeError(f"got activation memory of execution {mark[0]}, expected {expected}: it is shared")
-    mark[0] = new
-
-
-def _staged(array: Array, staging: Arena) -> Array:
-    copy = np.frombuffer(staging.take(array.nbytes), array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
-def _result(event: Future[T] | None) -> T:
-    if event is None:
-        raise RuntimeError("the execution was not launched")
-    return event.result(_SECONDS)

@@ -6,30 +6,34 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from yais.core.clock import NANOSECONDS
 from yais.core.tensor import TensorSpec
 from yais.errors import DeadlineExceeded, YaisError, error_of
 from yais.infer_runner import AbstractInferRunner
+from yais.inference.batch_timeline import BatchTimeline
+from yais.inference.infer_runner import InferRunner
 from yais.inference.manager import InferenceManager
-from yais.inference.plan import CapacityPlan
 from yais.inference.servable import Servable
 from yais.load.closed_load import ClosedLoad
 from yais.load.input_sizes import Shapes
 from yais.load.made_up import made_up
-from yais.load.recording import Recording
 from yais.tools.bench_model import load_bench_model
-from yais.tools.latency_summary import latency_summary, milliseconds_text
+from yais.tools.bench_report import Moment, Window, report, text
+from yais.tools.bench_simulated import simulated_gpu, simulated_model
+from yais.tools.bench_trace import trace_file, write_trace
 from yais.tools.progress import progress
 from yais.tools.runner_sender import RunnerSender
 from yais.tools.seconds import Seconds
 from yais.tools.shape_option import shape_option
+from yais.tools.simulated_gpu_option import SimulatedGpuType, Simulation
+
+if TYPE_CHECKING:
+    from yais.testing import FakeDevice
 
 __all__ = ["bench"]
 
@@ -68,6 +72,22 @@ _COUNT = click.IntRange(min=1)
     type=_COUNT,
     help="Threads of ONNX Runtime.  [default: as the configuration says, else usable CPUs // --concurrency]",
 )
+@click.option(
+    "--simulated-gpu",
+    "simulation",
+    envvar="YAIS_BENCH_SIMULATED_GPU",
+    type=SimulatedGpuType(),
+    metavar="STAGES",
+    help="Run the model's tensors on a GPU that is not there: how long each stage of a batch takes, and for "
+    "how many batches at once (1), such as copy_in=2ms,compute=6ms*4,copy_out=1ms.",
+)
+@click.option(
+    "--trace",
+    callback=trace_file,
+    metavar="FILE",
+    help="Write what batches did and waited for: FILE.json for Perfetto or chrome://tracing, FILE.svg for a "
+    "picture.",
+)
 @click.option("--json", "as_json", envvar="YAIS_BENCH_JSON", is_flag=True, help="Print the result as JSON.")
 def bench(
     model: Path,
@@ -78,29 +98,48 @@ def bench(
     batch: int,
     shape: Shapes,
     threads: int | None,
+    simulation: Simulation | None,
+    trace: Path | None,
     as_json: bool,
 ) -> None:
     """Run MODEL on random input in this process, with requests in flight all the time, and measure.
 
-    MODEL is an ONNX file, or the directory of a model in a repository. Ctrl-C ends the measurement early.
+    MODEL is a model file, or the directory of a model in a repository. Ctrl-C ends the measurement early.
     """
+    batches = None if trace is None else BatchTimeline()
     try:
-        with InferenceManager(concurrency, buffers) as manager:
+        with _gpu(simulation) as device, _manager(concurrency, buffers, device) as manager:
             loaded = load_bench_model(
                 model, executions=concurrency, threads=threads, batch=batch, shapes=shape
             )
+            if simulation is not None:
+                loaded = simulated_model(loaded, simulation)
             loaded.register(manager)
             plan = manager.allocate()
             if not as_json:
                 click.echo(str(plan))
             runner = manager.infer_runner(loaded.name)
+            lanes = manager.max_copy_concurrency
             inputs = _inputs(runner, batch, loaded.shapes)
-            load = ClosedLoad(RunnerSender(runner.infer), [inputs], plan.lanes, until_failure=True)
-            window = _measured(load, manager.find(loaded.name), warmup, seconds)
+            load = ClosedLoad(RunnerSender(runner.infer), [inputs], lanes, until_failure=True)
+            window = _measured(load, manager.find(loaded.name), warmup, seconds, runner, batches)
     except (YaisError, OSError, MemoryError) as error:
         raise click.ClickException(f"{model}: {error}") from None
-    report = _report(window, plan, batch)
-    click.echo(json.dumps({"model": str(model), "batch": batch, **report}) if as_json else _text(report))
+    found = report(window, plan, batch)
+    click.echo(json.dumps({"model": str(model), "batch": batch, **found}) if as_json else text(found))
+    if trace is not None and batches is not None:
+        gpu = None if device is None else device.gpu
+        title = f"{loaded.name}: execution tokens {concurrency}, lanes {lanes}"
+        click.echo(write_trace(trace, title, batches, gpu, lanes), err=as_json)
+
+
+def _gpu(simulation: Simulation | None) -> AbstractContextManager[FakeDevice | None]:
+    return contextlib.nullcontext() if simulation is None else simulated_gpu(simulation)
+
+
+def _manager(concurrency: int, buffers: int | None, device: FakeDevice | None) -> InferenceManager:
+    gpus = None if device is None else lambda _: device
+    return InferenceManager(concurrency, buffers, gpus=gpus)
 
 
 def _inputs(runner: AbstractInferRunner[Any], batch: int, shapes: Shapes) -> dict[str, Any]:
@@ -112,49 +151,25 @@ def _inputs(runner: AbstractInferRunner[Any], batch: int, shapes: Shapes) -> dic
     return made_up(specs, leading, shapes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """What clocks and counters say; all but `time` grow only with work. Seconds."""
-
-    time: float
-    cpu: float
-    compute: float
-    queue: float
-    buffers: float
-    token: float
-
-    @classmethod
-    def now(cls, model: Servable) -> _Moment:
-        counts = model.counts()
-        return cls(
-            time.perf_counter(),
-            time.process_time(),
-            counts.compute_infer.ns / NANOSECONDS,
-            counts.queue_seconds.sum,
-            counts.buffers_seconds.sum,
-            counts.token_seconds.sum,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """What was measured between two moments."""
-
-    before: _Moment
-    after: _Moment
-    recording: Recording
-
-
-def _measured(load: ClosedLoad, model: Servable, warmup: float, seconds: float) -> _Window:
+def _measured(
+    load: ClosedLoad,
+    model: Servable,
+    warmup: float,
+    seconds: float,
+    runner: InferRunner,
+    batches: BatchTimeline | None,
+) -> Window:
     window = None
     load.start()
     try:
         if not load.wait(warmup):
-            before = _Moment.now(model)
+            before = Moment.now(model)
+            runner.trace = batches
             load.take()
             with contextlib.suppress(KeyboardInterrupt):
                 _watch(load, seconds)
-            window = _Window(before, _Moment.now(model), load.take())
+            window = Window(before, Moment.now(model), load.take())
+            runner.trace = None
     finally:
         whole = load.stop(_END)
     if whole.texts:
@@ -173,39 +188,3 @@ def _watch(load: ClosedLoad, seconds: float) -> None:
             left = end - time.monotonic()
             if left <= 0 or load.wait(left / (steps - number)):
                 break
-
-
-def _report(window: _Window, plan: CapacityPlan, batch: int) -> dict[str, Any]:
-    before, after, batches = window.before, window.after, window.recording.completed
-    seconds = after.time - before.time
-
-    def mean(what: str) -> float | None:
-        spent = getattr(after, what) - getattr(before, what)
-        return spent * 1e3 / batches if batches else None
-
-    return {
-        "plan": {**asdict(plan), "host_total": plan.host_total},
-        "seconds": seconds,
-        "batches": batches,
-        "batches_per_second": batches / seconds,
-        "inferences_per_second": batches * batch / seconds,
-        "ms_per_batch": mean("time"),
-        "latency_ms": latency_summary(window.recording.latency, (50, 90, 99)),
-        "mean_ms": {what: mean(what) for what in ("queue", "buffers", "token", "compute")},
-        "cpu_seconds": after.cpu - before.cpu,
-    }
-
-
-def _text(report: Mapping[str, Any]) -> str:
-    lines = [
-        f"{report['batches']} batches in {report['seconds']:.3f} s",
-        f"{report['batches_per_second']:.1f} batches/s, {report['inferences_per_second']:.1f} inferences/s",
-    ]
-    if report["batches"]:
-        lines[1] += f", {report['ms_per_batch']:.4f} ms per batch"
-        lines += [
-            f"latency in ms: {milliseconds_text(report['latency_ms'])}",
-            f"of which, on average: {milliseconds_text(report['mean_ms'])}",
-        ]
-    cores = report["cpu_seconds"] / report["seconds"]
-    return "\n".join([*lines, f"CPU time: {report['cpu_seconds']:.3f} s, {cores:.2f} CPUs"])

@@ -1,4 +1,4 @@
-"""The model that `yais bench` is given: an ONNX file, or a model directory of a repository."""
+"""The model that `yais bench` is given: a file, or a model directory of a repository."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from yais.core.cgroup import concurrency
 from yais.core.tensor import TensorSpec
 from yais.engines.engine import Engine
+from yais.engines.kinds import engine_kinds
 from yais.engines.onnx import OnnxOptions
 from yais.engines.placed_engine import PlacedEngine
 from yais.engines.python_pipeline import PythonPipeline
@@ -63,7 +64,8 @@ def load_bench_model(
     Parameters
     ----------
     path
-        Of an ONNX file, or of a directory with versions of a model and perhaps a config.pbtxt.
+        Of a file of an engine kind, of an ONNX file, or of a directory with versions of a model and perhaps a
+        config.pbtxt.
     executions
         How many will run at once.
     threads
@@ -80,10 +82,15 @@ def load_bench_model(
     """
     share = max(1, concurrency() // executions)
     if path.is_dir():
-        return _from_directory(ModelDirectory(path.resolve()), threads, share, batch, shapes)
+        return _from_directory(ModelDirectory(path.resolve()), executions, threads, share, batch, shapes)
     if not path.exists():
-        raise NotFound("there is no such file, expected an ONNX file or a model directory")
-    engine = load_engine(path, (), (), OnnxOptions(intra_op_threads=threads or share))
+        raise NotFound("there is no such file, expected a model file or a model directory")
+    options = None
+    if not any(path.suffix in kind.suffixes for kind in engine_kinds().values()):
+        options = OnnxOptions(intra_op_threads=threads or share)
+    elif threads is not None:
+        raise _no_threads(threads, path.stem)
+    engine = load_engine(path, (), (), options, instances=executions, max_batch=batch)
     try:
         described = signature_of(path.stem, engine, None, {})
         if not described.max_batch:  # else the largest batch is a guess
@@ -96,7 +103,7 @@ def load_bench_model(
 
 
 def _from_directory(
-    directory: ModelDirectory, threads: int | None, share: int, batch: int, shapes: Shapes
+    directory: ModelDirectory, executions: int, threads: int | None, share: int, batch: int, shapes: Shapes
 ) -> BenchModel:
     config = read_config(directory.config, directory.name)
     _refuse(
@@ -112,9 +119,10 @@ def _from_directory(
         if threads is not None or _THREADS not in config.parameters:
             config.parameters[_THREADS].string_value = str(threads or share)
     elif threads is not None:
-        raise InvalidArgument(
-            f"got {threads} intra-op threads for model '{config.name}', which is no ONNX model"
-        )
+        raise _no_threads(threads, config.name)
+    if backend.name in engine_kinds():  # which may keep something for each instance
+        for group in config.instance_group or [config.instance_group.add()]:
+            group.count = executions
     path = directory.file(version, config.default_model_filename or backend.filename)
     engine = backend.load(config, str(version), path)
     try:
@@ -125,6 +133,10 @@ def _from_directory(
     except BaseException:
         engine.close()
         raise
+
+
+def _no_threads(threads: int, model: str) -> InvalidArgument:
+    return InvalidArgument(f"got {threads} intra-op threads for model '{model}', which is no ONNX model")
 
 
 def _select(config: ModelConfig, engine: Engine, directory: Path) -> list[TensorSpec]:

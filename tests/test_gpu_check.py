@@ -1,0 +1,137 @@
+"""scripts/gpu-check, and what it runs, without a GPU."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu_check_report import Case, Found, read_cases, rows
+from yais.memory.cuda.toolkit import why_no_cuda
+
+ROOT = Path(__file__).parents[1]
+
+
+def gpu_check(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in {"YAIS_GPU", "YAIS_VENV"}}
+    return subprocess.run(
+        [ROOT / "scripts/gpu-check", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={**environment, "PYTHON": sys.executable},
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not why_no_cuda(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_run() -> None:
+    answer = gpu_check()
+    assert answer.returncode == 3
+    assert answer.stdout == ""
+    assert "nothing is run: " in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("--wheels", "expected a directory with wheels"), ("--output", "a directory that is there")],
+)
+def test_what_cannot_be_used_is_said_first(option: str, says: str, tmp_path: Path) -> None:
+    answer = gpu_check(option, str(tmp_path / "nowhere" / "it"))
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert says in " ".join(answer.stderr.split())
+
+
+@pytest.mark.timeout(120)
+def test_everything_that_a_fake_can_show_is_shown(tmp_path: Path) -> None:
+    """The tests for GPUs and the benchmark are right, as far as that can be told without one."""
+    answer = gpu_check("--simulate", "--output", str(tmp_path / "report.md"))
+    assert answer.returncode == 0, answer.stderr
+    text = (tmp_path / "report.md").read_text()
+    assert text.strip() == answer.stdout.strip()
+    shown = text.partition("python benchmarks/gpu.py")[0]
+    results = dict(re.findall(r"^\| (.+?) \| (passed|FAILED|not run) \|", shown, re.MULTILINE))
+    passed = [what for what, result in results.items() if result == "passed"]
+    assert [what.partition(" ")[0] for what in passed] == ["Pools", "Streams,", "A", "10,000"]
+    assert "FAILED" not in results.values()
+    assert len(results) == 16
+    figures = re.findall(r"^.*\(SIMULATED\)$", text, re.MULTILINE)
+    assert len(figures) == 4
+
+
+FIGURES: dict[str, Any] = {
+    "copies": [{"size": 1 << 16, "ratio": 0.5}, {"size": 1 << 24, "ratio": 0.97}],
+    "throughput": [
+        {"tokens": 1, "bare": 900, "runner": 800, "grpc": 700},
+        {"tokens": 8, "bare": 2000, "runner": 1950, "grpc": 1000},
+    ],
+    "transports": [{"way": "wire", "rate": 500}, {"way": "cuda", "rate": 900}],
+}
+
+
+def results(**changes: Any) -> dict[str, str]:
+    tests = [Case(name, "passed") for name in ("test_gpu_memory.a", "test_gpu_streams.a", "test_gpu_ipc.a")]
+    tests += [
+        Case(f"test_gpu_engines.test_{name}", "passed") for name in ("a_kernel", "a_pytorch", "an_export")
+    ]
+    tests += [Case(f"test_gpu_engines.test_{name}", "passed") for name in ("onnx_1", "tensorrt_1")]
+    tests += [Case("test_gpu_serving.test_nothing", "passed")]
+    given = {"tests": tests, "why_no_tests": "", "examples": [Case("e.py", "passed")], "figures": FIGURES}
+    found = Found(**{**given, "tables": "", "simulated": False, **changes})
+    return {row.what: row.result for row in rows(found)}
+
+
+def test_all_is_well() -> None:
+    assert set(results().values()) == {"passed"}
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "what"),
+    [
+        ("copies", [{"size": 1 << 24, "ratio": 0.89}], "Copies"),
+        ("throughput", [{"tokens": 8, "bare": 1000, "runner": 940, "grpc": 1}], "`InferRunner`"),
+    ],
+)
+def test_a_goal_that_is_missed_fails(part: str, change: Any, what: str) -> None:
+    failed = [
+        name for name, result in results(figures={**FIGURES, part: change}).items() if result == "FAILED"
+    ]
+    assert [name.partition(" ")[0] for name in failed] == [what]
+
+
+def test_what_was_not_run_is_said() -> None:
+    tests = [Case("test_gpu_memory.a", "skipped", "why"), Case("test_gpu_streams.a", "failed", "how")]
+    found = results(
+        tests=tests, figures={**FIGURES, "transports": []}, examples=[Case("e.py", "skipped", "x")]
+    )
+    assert found["Pools of device, pinned and managed memory"] == "not run"
+    assert found["Streams, events, completions, graphs, device guard"] == "FAILED"
+    assert found["CUDA memory between two processes"] == "FAILED"  # there is no test of it any more
+    assert found["`e.py`"] == "not run"
+    assert found["CUDA shared memory, system shared memory, bytes on the wire"] == "not run"
+
+
+def test_without_tests_or_figures() -> None:
+    found = results(tests=[], why_no_tests="pytest is not installed", figures={}, tables="it broke")
+    assert found["CUDA memory between two processes"] == "not run"
+    assert found["gRPC against the bare engine"] == "FAILED"
+
+
+def test_outcomes_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "tests.xml"
+    file.write_text(
+        '<testsuites><testsuite><testcase classname="tests.gpu.test_gpu_memory" name="a[1]"/>'
+        '<testcase classname="tests.gpu.test_gpu_memory" name="b"><skipped message="why"/></testcase>'
+        '<testcase classname="tests.gpu.test_gpu_ipc" name="c"><error message="m">how</error></testcase>'
+        "</testsuite></testsuites>"
+    )
+    assert read_cases(file) == [
+        Case("test_gpu_memory.a[1]", "passed"),
+        Case("test_gpu_memory.b", "skipped", "why"),
+        Case("test_gpu_ipc.c", "failed", "how"),
+    ]
