@@ -256,7 +256,7 @@ def test_cancellation_reaches_a_coroutine(place, how):
             log.add("on_finish")
 
     with streaming(Context) as client:
-        call = client.chat([1, 2], timeout=0.3 if how == "deadline" else SOON)
+        call = client.chat([1, 2], timeout=1.0 if how == "deadline" else SOON)
         log.wait("waits")
         if how == "cancel":
             call.cancel()

@@ -209,7 +209,7 @@ def test_it_goes_on_during_the_drain():
         context.started.wait("hold")
         stopped = Log()
         thread = on_thread(lambda: stopped.add(client.server.stop(SOON)))
-        eventually(lambda: client.fail("x") is not None)  # It drains: it takes no more calls.
+        eventually(lambda: client.begin("x").exception(SOON))  # It drains: it takes no more calls.
         count = len(calls)
         calls.wait_for_count(count + 3)
         assert not stopped.entries

@@ -142,7 +142,9 @@ def test_registering_twice():
         service.register("Say", Echo)
 
 
-@pytest.mark.parametrize("context", [Echo(), object, "Echo", None], ids=repr)
+@pytest.mark.parametrize(
+    "context", [Echo(), object, "Echo", None], ids=["instance", "object", "name", "None"]
+)
 def test_registering_what_is_no_context(context):
     with pytest.raises(TypeError, match="expected a subclass of Context, ServerStreamingContext"):
         yais.Service(ECHO).register("Say", context)

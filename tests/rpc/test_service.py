@@ -139,7 +139,11 @@ def test_kinds(rpc, context):
     assert not service.methods
 
 
-@pytest.mark.parametrize("context", [Streaming(), dict, yais.Resources, None, "Echo"], ids=repr)
+@pytest.mark.parametrize(
+    "context",
+    [Streaming(), dict, yais.Resources, None, "Echo"],
+    ids=["instance", "dict", "Resources", "None", "name"],
+)
 @pytest.mark.parametrize("make", [described, lambda: yais.Service(SERVICE)], ids=["protobuf", "other"])
 def test_what_is_no_context_class(make, context):
     expected = "expected a subclass of Context, ServerStreamingContext, BatchingContext, StreamingContext"

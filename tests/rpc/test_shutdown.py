@@ -440,6 +440,10 @@ def test_an_address_in_use_leaks_nothing():
         assert server.stop() is True
 
 
+def own_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("yais-")]
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_resources_that_cannot_be_opened(number):
     class Broken(yais.Resources):
@@ -451,12 +455,13 @@ def test_resources_that_cannot_be_opened(number):
         def close(self):
             self.closed = True
 
+    before = own_threads()
     resources = Broken()
     server = yais.Server("127.0.0.1:0", resources=resources, threads=number)
     server.add(echo_service(Echo))
     with pytest.raises(LookupError, match="no such model"):
         server.start()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("yais-")]
+    assert not [thread for thread in own_threads() if thread not in before]
     # What was never opened is not closed.
     assert server.stop() is True and not resources.closed
     assert server.wait(0)
@@ -504,7 +509,7 @@ def test_resources_are_opened_before_and_closed_after_all_calls():
 
 
 def test_resources_that_fail_to_close():
-    order = []
+    order, before = [], own_threads()
 
     class Failing(yais.Resources):
         def __init__(self):
@@ -518,7 +523,7 @@ def test_resources_that_fail_to_close():
         # The server is stopped for all that.
         assert client.server.wait(0)
         assert client.server.stop() is True
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("yais-")]
+    assert not [thread for thread in own_threads() if thread not in before]
 
 
 def test_thread_pools_among_the_resources_are_closed():

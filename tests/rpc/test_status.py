@@ -242,7 +242,9 @@ def test_serialize_raises(caplog, error):
     assert caplog.records[0].exc_info[1] is error
 
 
-@pytest.mark.parametrize("message", [bytearray(b"x"), memoryview(b"x"), "x", None], ids=repr)
+@pytest.mark.parametrize(
+    "message", [bytearray(b"x"), memoryview(b"x"), "x", None], ids=lambda message: type(message).__name__
+)
 def test_serialize_returns_no_bytes(caplog, message):
     def serialize(reply):
         return message if reply == b"wrong" else reply

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import socket
 import ssl
 from collections.abc import Iterator
@@ -154,6 +155,14 @@ def test_paths_may_be_text(files, authority):
 def test_mutual_tls(files, client_ca, authority, names, identity):
     with running(Tls(*files, client_ca=client_ca)) as server:
         assert ask_anew(server.port, authority, authority.certify(*names)) == identity
+
+
+def test_another_process_asks_for_the_same_certificates(files, client_ca, authority):
+    """As frontend processes do, which are sent the options."""
+    sent = pickle.loads(pickle.dumps(Tls(*files, client_ca=client_ca)))
+    with running(sent) as server:
+        refused(server.port, authority)
+        assert ask_anew(server.port, authority, authority.certify("client")) == "client"
 
 
 def test_mutual_tls_refuses_a_client_without_a_certificate(files, client_ca, authority):

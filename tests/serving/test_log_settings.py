@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
@@ -122,6 +123,34 @@ def test_moments_are_utc():
     assert LogFormatter("ISO8601").format(record) == '2023-09-22T10:00:00Z I 42 file.py:7] "said"'
 
 
+def test_the_ids_of_a_request_follow():
+    record = logging.LogRecord("a", logging.INFO, "/x/file.py", 7, "said", (), None)
+    record.created, record.process = 1695376800.000123, 42
+    record.request_id = 'my "own"'
+    assert LogFormatter("default").format(record) == (
+        r'I0922 10:00:00.000123 42 file.py:7] "said" request_id="my \"own\""'
+    )
+    record.trace_id, record.span_id = "ab", "cd"
+    assert LogFormatter("ISO8601").format(record) == (
+        r'2023-09-22T10:00:00Z I 42 file.py:7] "said" request_id="my \"own\"" trace_id="ab" span_id="cd"'
+    )
+
+
+def test_lines_of_json(log):
+    settings = LogSettings(LogOptions(handler=log.handler, format="json"))
+    logging.getLogger("yais.rpc").warning("of %s", "one", extra={"request_id": "mine"})
+    settings.update({"log_format": "ISO8601"})
+    logging.getLogger("yais.rpc").warning("two")
+    settings.update({"log_format": "json"})
+    logging.getLogger("yais.rpc").warning("three")
+    first, second, third = log.lines()
+    assert (
+        json.loads(first).items() >= {"message": "of one", "request_id": "mine", "level": "WARNING"}.items()
+    )
+    assert second.endswith('] "two"')
+    assert json.loads(third)["message"] == "three"
+
+
 def test_a_traceback_follows(log):
     LogSettings(LogOptions(handler=log.handler))
     try:
@@ -205,7 +234,7 @@ def plain(response):
 def test_clients_read_and_change_them(client):
     served = {**DEFAULTS, "log_file": "/var/log/yais.log"}
     assert plain(client.get_log_settings()) == served
-    changes = {"log_info": False, "log_verbose_level": 3, "log_format": "ISO8601"}
+    changes = {"log_info": False, "log_verbose_level": 3, "log_format": "json"}
     assert plain(client.update_log_settings(changes)) == {**served, **changes}
     assert plain(client.get_log_settings()) == {**served, **changes}
     back = {name: DEFAULTS[name] for name in changes}

@@ -14,6 +14,7 @@ from serving_models import SOON, Wire, eventually, infer_request, serving_models
 
 import yais
 from yais.protocol import kserve_pb2 as pb
+from yais.repository.control import ControlMode
 
 SIMPLE = (("model", "simple"), ("version", "1"))
 
@@ -53,6 +54,16 @@ def test_the_server_and_its_models(server):
     assert values["yais_model_load_seconds", SIMPLE] > 0
     assert values["yais_inference_pending_requests", SIMPLE] == 0
     assert ("yais_model_load_seconds", (("model", "broken"), ("version", "1"))) not in values
+
+
+def test_a_model_that_is_unloaded_need_not_be_ready():
+    with (
+        serving_models(EXAMPLES, control=ControlMode.EXPLICIT, load=("simple",), metrics_port=0) as server,
+        Wire(server.port) as wire,
+    ):
+        assert scrape(server)["yais_model_ready", SIMPLE] == 1
+        wire.call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="simple"))
+        eventually(lambda: not [name for name, _ in scrape(server) if name == "yais_model_ready"])
 
 
 def test_counts(server, wire):

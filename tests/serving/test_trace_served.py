@@ -131,6 +131,7 @@ def test_what_is_cancelled_ends_too(traced):
             eventually(lambda: server.repository.find("plain").model.pending)
             second.cancel()
             assert second.error()[0] == "CANCELLED"
+            eventually(lambda: server.in_flight == 1)  # it has heard of it
         first.result()
 
     first, second = sorted(traced(use), key=lambda trace: trace.request_id)

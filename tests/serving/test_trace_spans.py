@@ -173,6 +173,22 @@ def test_settings(repository):
     }
 
 
+def test_settings_that_the_environment_has(monkeypatch):
+    def told(**otel):
+        options = TraceOptions(mode="opentelemetry", provider=Spans().provider, otel=otel)
+        tracer = Tracer(options, lambda *_: None)
+        settings = tracer.settings()
+        tracer.close()
+        return settings["url"], settings["bsp_schedule_delay"], settings["bsp_max_queue_size"]
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    assert told() == (["http://localhost:4317"], ["5000"], ["2048"])
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    assert told() == (["http://collector:4317"], ["50"], ["2048"])
+    assert told(url="mine", bsp_schedule_delay="7") == (["mine"], ["7"], ["2048"])
+
+
 class Caller:
     """A call that nobody tells about its answer."""
 

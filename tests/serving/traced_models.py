@@ -74,12 +74,12 @@ def fill_traced(repository: Path) -> Path:
 
 @contextmanager
 def tracing(
-    repository: Path, **options: Any
+    repository: Path, *, metrics_port: int | None = None, **options: Any
 ) -> Iterator[tuple[InferenceServer, triton.InferenceServerClient]]:
     """Serve the models, and trace as `TraceOptions` say: all, unless they say less."""
     trace = TraceOptions(**{"level": ("TIMESTAMPS",), "rate": 1, **options})
     with (
-        serving_models(repository, trace=trace, cache_size=1 << 20) as server,
+        serving_models(repository, trace=trace, cache_size=1 << 20, metrics_port=metrics_port) as server,
         triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client,
     ):
         yield server, client

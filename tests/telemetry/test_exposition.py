@@ -123,8 +123,8 @@ def test_over_http() -> None:
             assert plain.headers["Content-Type"] == "text/plain; charset=utf-8"
             text = plain.read()
         assert text.splitlines()[-1] == b'x{label="a"} 1'
-        # What Prometheus asks for, and gets the same whatever it prefers.
-        accept = {"Accept-Encoding": "gzip", "Accept": "application/openmetrics-text; version=1.0.0"}
+        # As those who scrape ask that know no other format.
+        accept = {"Accept-Encoding": "gzip", "Accept": "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"}
         with urllib.request.urlopen(urllib.request.Request(url, headers=accept), timeout=SOON) as packed:
             assert packed.headers["Content-Encoding"] == "gzip"
             assert packed.headers["Content-Type"] == "text/plain; charset=utf-8"

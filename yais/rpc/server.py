@@ -29,7 +29,7 @@ from yais.rpc.reflection import enable_reflection
 from yais.rpc.resources import Resources
 from yais.rpc.service import Service
 from yais.rpc.servicers import ServicerHost
-from yais.rpc.signals import Signals
+from yais.rpc.signals import Signals, stop_at_signal
 from yais.rpc.statistics import MethodStatistics, ServerStatistics
 from yais.rpc.stream_lifecycle import StreamLifecycle
 from yais.rpc.tls import Tls
@@ -353,6 +353,11 @@ class Server:
                 self._close(self._core)
             return self._clean
 
+    def hurry(self) -> None:
+        """Let a `stop`, now or later, not wait for calls: what a second signal does. From any thread."""
+        self._hurried.set()
+        self._over.set()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the server is stopped or `timeout` seconds are over; return whether it is."""
         return self._stopped.wait(timeout)
@@ -381,15 +386,8 @@ class Server:
                 self.start()
             if started is not None:
                 started()
-            if self._stopped.is_set() or not signals.wait():
-                return
-            second = threading.Thread(target=self._heed_second, args=(signals,), name="yais-signals")
-            second.start()
-            try:
-                self.stop()
-            finally:
-                signals.end()
-                second.join()
+            if not self._stopped.is_set():
+                stop_at_signal(signals, self.stop, self.hurry)
 
     def __enter__(self) -> Self:
         """Start; the `with` block's end stops."""
@@ -548,11 +546,6 @@ class Server:
             self._stopped.set()
             if self._signals is not None:
                 self._signals.end()
-
-    def _heed_second(self, signals: Signals) -> None:
-        if signals.wait():
-            self._hurried.set()
-            self._over.set()
 
 
 def _options(max_message_bytes: int | None, channelz: bool) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Signals"]
+__all__ = ["Signals", "stop_at_signal"]
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 _END = b"\0"  # no signal has this number
@@ -54,3 +56,21 @@ class Signals:
         """Let one wait return without a signal. From any thread, even after the `with` block."""
         with contextlib.suppress(OSError):
             self._writer.send(_END)
+
+
+def stop_at_signal(signals: Signals, stop: Callable[[], object], hurry: Callable[[], object]) -> None:
+    """Wait for a signal, then stop; one that comes while that lasts hurries. Nothing after `signals.end`."""
+    if not signals.wait():
+        return
+
+    def heed_second() -> None:
+        if signals.wait():
+            hurry()
+
+    second = threading.Thread(target=heed_second, name="yais-signals")
+    second.start()
+    try:
+        stop()
+    finally:
+        signals.end()
+        second.join()

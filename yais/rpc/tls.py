@@ -65,6 +65,9 @@ class Tls:
         certificate, _, *client_ca = self._files
         return f"<Tls {certificate}{f', clients of {client_ca[0]}' if client_ca else ''}>"
 
+    def __reduce__(self) -> tuple[type[Tls], tuple[str, ...]]:
+        return type(self), tuple(self._files)  # another process reads them itself
+
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials for one port: each keeps track of what it has been given."""
         given = self.material()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -21,6 +21,8 @@ from yais.serving.trace_settings import TraceSetting
 __all__ = ["CallTrace", "RequestRecord", "TracedCaller", "TracedTensor"]
 
 _ids = itertools.count(1)
+
+_NO_IDS: Mapping[str, str] = {}
 
 
 @runtime_checkable
@@ -57,6 +59,8 @@ class RequestRecord:
         Of this request, and of the one it was made for: 0 if there is none. No two in a process are the same.
     model, version, request_id
         What was asked.
+    received
+        When it came in, ns of `monotonic`.
     moments
         Name and moment, ns of `monotonic`, as they were reported.
     batches
@@ -75,6 +79,7 @@ class RequestRecord:
         "model",
         "moments",
         "parent",
+        "received",
         "request_id",
         "tensors",
         "version",
@@ -87,6 +92,7 @@ class RequestRecord:
         self.model = model
         self.version = version
         self.request_id = request.id
+        self.received = request.received
         self.moments: list[tuple[str, int]] = [("REQUEST_START", monotonic())]
         self.batches: list[BatchMoments] = []
         self.tensors: list[TracedTensor] = []
@@ -96,6 +102,11 @@ class RequestRecord:
             request.respond = self._responding(request.respond)
         request.trace = self
         call.records.append(self)
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """See `RequestTrace`."""
+        return self.call.ids
 
     def mark(self, name: str, at: int) -> None:
         """See `RequestTrace`."""
@@ -163,6 +174,8 @@ class CallTrace:
         The request's, and then those of requests made for it.
     moments
         Of the front door, as in `RequestRecord`.
+    span, ids
+        Its span of OpenTelemetry, if there is one, and the `trace_id` and `span_id` of that, for logs.
     epoch
         What to add to moments to make them nanoseconds since 1970.
     nbytes
@@ -174,6 +187,8 @@ class CallTrace:
     ) -> None:
         self.setting = setting
         self.context = context
+        self.span: Any = None
+        self.ids: Mapping[str, str] = _NO_IDS
         self.records: list[RequestRecord] = []
         self.moments: list[tuple[str, int]] = []
         self.epoch = time.time_ns() - monotonic()

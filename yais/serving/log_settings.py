@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from yais.errors import InvalidArgument, Unimplemented
-from yais.serving.log_format import LogFormatter
+from yais.serving.log_format import FORMATS, log_formatter
 
 __all__ = ["LogOptions", "LogSettings", "LogValue"]
 
 LogValue = bool | int | str
 """The value of a setting."""
-
-_FORMATS = ("default", "ISO8601")
 
 # Fields and types of the settings that can be changed, by their names; and what Triton calls the types.
 _FIELDS: Mapping[str, tuple[str, type, str]] = {
@@ -38,7 +36,7 @@ class LogOptions:
     verbose
         0 for nothing more, 1 for what helps to find errors in yais, 2 for that of other libraries, too.
     format
-        Of the lines: "default" or "ISO8601", see `LogFormatter`.
+        Of the lines: "default" or "ISO8601", see `LogFormatter`, or "json", see `JsonFormatter`.
     file
         Where `handler` writes; empty for standard error. It cannot be changed.
     handler
@@ -99,7 +97,7 @@ class LogSettings:
 
     def _apply(self, handler: logging.Handler) -> None:
         options = self.options
-        handler.setFormatter(LogFormatter(options.format))
+        handler.setFormatter(log_formatter(options.format))
         # What is not wanted anyway is not to cost anything; `_wanted` sees the rest.
         least = logging.INFO if options.info else logging.WARNING
         logging.getLogger("yais").setLevel(logging.DEBUG if options.verbose else least)
@@ -125,6 +123,6 @@ def _field(name: str, value: LogValue | None) -> str:
     attribute, kind, expected = _FIELDS[name]
     if type(value) is not kind:
         raise InvalidArgument(f"expect {expected} for '{name}'")
-    if kind is str and value not in _FORMATS:
+    if kind is str and value not in FORMATS:
         raise InvalidArgument(f"invalid argument for log_format, got: {value}")
     return attribute

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -15,9 +16,11 @@ from yais.inference.ensemble import EnsembleModel
 from yais.inference.ensemble_step import StepCounts
 from yais.inference.failure import FailureReason
 from yais.inference.model import Model
-from yais.repository.repository import ModelEntry, ModelState
+from yais.repository.repository import ModelEntry
+from yais.serving.exemplars import Exemplars
 from yais.serving.metric_labels import tag_labels
 from yais.serving.resources import Models
+from yais.telemetry.exemplar import with_exemplars
 from yais.telemetry.histogram import Histogram
 
 __all__ = ["MetricsOptions", "ModelCollector"]
@@ -33,10 +36,10 @@ class MetricsOptions:
         Whether there are latencies as counters, histograms and summaries.
     quantiles
         Of summaries, each with the error that Triton allows it; here it is exact (`Recent`).
-    cpu
-        Whether there are metrics of the machine's CPUs and memory.
+    cpu, gpu
+        Whether there are metrics of the machine's CPUs and memory, and of its GPUs, where there are any.
     interval
-        Seconds that the load of the CPUs is measured over, at least.
+        Seconds that the load of the CPUs is measured over, and that values of GPUs are kept for, at least.
     """
 
     counters: bool = True
@@ -50,6 +53,7 @@ class MetricsOptions:
         (0.999, 0.001),
     )
     cpu: bool = True
+    gpu: bool = True
     interval: float = 2.0
 
 
@@ -57,13 +61,24 @@ _LABELS = ("model", "version")
 
 
 class ModelCollector(Collector):
-    """Collects the metrics of all models of a server. Thread-safe."""
+    """Collects the metrics of all models of a server, and of its process. Thread-safe.
 
-    def __init__(self, models: Models) -> None:
+    Parameters
+    ----------
+    models
+        The models.
+    exemplars
+        What there is of them; none by default.
+    """
+
+    def __init__(self, models: Models, exemplars: Exemplars | None = None) -> None:
         self._models = models
+        self._exemplars = exemplars or Exemplars()
+        self._process = ProcessCollector(registry=None)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
+        yield from self._process.collect()
         build = GaugeMetricFamily("yais_build_info", "The running version.", labels=("version",))
         build.add_metric((yais.__version__,), 1)
         yield build
@@ -71,7 +86,7 @@ class ModelCollector(Collector):
         tags, values = tag_labels(
             [entry.loaded.config.metric_tags if entry.loaded else {} for entry in entries]
         )
-        families = _Families((*_LABELS, *tags))
+        families = _Families((*_LABELS, *tags), self._exemplars)
         for entry, of_tags in zip(entries, values, strict=True):
             families.add(entry, (entry.name, entry.version, *of_tags))
         yield from families
@@ -80,14 +95,14 @@ class ModelCollector(Collector):
 class _Families:
     """The families of metrics that every model has a part in."""
 
-    def __init__(self, labels: tuple[str, ...]) -> None:
+    def __init__(self, labels: tuple[str, ...], exemplars: Exemplars) -> None:
         def gauge(name: str, text: str) -> GaugeMetricFamily:
             return GaugeMetricFamily(f"yais_{name}", text, labels=labels)
 
         def counter(name: str, text: str, *more: str) -> CounterMetricFamily:
             return CounterMetricFamily(f"yais_{name}", text, labels=(*labels, *more))
 
-        self._ready = gauge("model_ready", "Whether a model takes requests.")
+        self._ready = gauge("model_ready", "Whether a model takes requests; not of one that was unloaded.")
         self._load = gauge("model_load_seconds", "Time it took to load.")
         self._pending = gauge("inference_pending_requests", "Requests queued.")
         self._requests = counter("inference_requests", "Requests answered, by outcome.", "outcome")
@@ -109,6 +124,7 @@ class _Families:
             "From arrival to the first response, of decoupled models.",
             labels=labels,
         )
+        self._exemplars = exemplars
         self._histograms = {
             name: HistogramMetricFamily(family, text, labels=labels)
             for name, (family, text) in _HISTOGRAMS.items()
@@ -116,10 +132,14 @@ class _Families:
 
     def __iter__(self) -> Iterator[Metric]:
         for member in vars(self).values():
-            yield from member.values() if isinstance(member, dict) else (member,)
+            if isinstance(member, Metric):
+                yield member
+        yield from self._histograms.values()
 
     def add(self, entry: ModelEntry, labels: tuple[str, ...]) -> None:
-        self._ready.add_metric(labels, entry.state is ModelState.READY)
+        if entry.loaded is None and entry.as_wanted:  # unloaded: nobody expects it to be ready
+            return
+        self._ready.add_metric(labels, entry.ready)
         if entry.loaded is None:
             return
         self._load.add_metric(labels, entry.seconds)
@@ -151,7 +171,9 @@ class _Families:
                 self._lookup.add_metric((*labels, outcome), lookups.ns / NANOSECONDS)
         for name, family in self._histograms.items():
             histogram: Histogram = getattr(counts, name)
-            family.add_metric(labels, histogram.cumulative(), histogram.sum)
+            exemplars = self._exemplars.of(labels[0], labels[1], name)
+            buckets = with_exemplars(histogram.cumulative(), exemplars)
+            family.add_metric(labels, buckets, histogram.sum)
 
     def _add_steps(self, steps: Sequence[StepCounts], labels: tuple[str, ...]) -> None:
         for number, step in enumerate(steps):

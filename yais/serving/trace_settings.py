@@ -33,7 +33,7 @@ class TraceOptions:
     mode
         "triton" or "opentelemetry".
     otel
-        Of mode "opentelemetry": "url" of a collector that takes OTLP over HTTP, "bsp_max_queue_size",
+        Of mode "opentelemetry": "url" of a collector that takes OTLP, "bsp_max_queue_size",
         "bsp_schedule_delay" (ms) and "bsp_max_export_batch_size" of the batch span processor, and attributes
         of the resource as "resource.NAME".
     provider

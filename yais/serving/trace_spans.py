@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from yais.inference.request_trace import BatchMoments
 from yais.rpc.metadata import Metadata
 from yais.serving.call_trace import CallTrace, RequestRecord
+from yais.serving.exemplars import Exemplars, TracedTimes
+from yais.serving.trace_export import collector_provider
 from yais.serving.trace_json import batch_events
 from yais.serving.trace_settings import TraceOptions, TraceSetting
+from yais.telemetry.trace_ids import hexadecimal
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, SpanContext
 
-__all__ = ["SPAN_DEFAULTS", "TraceSpans"]
-
-SPAN_DEFAULTS = {
-    "url": "http://localhost:4318/v1/traces",
-    "bsp_max_queue_size": "2048",
-    "bsp_schedule_delay": "5000",
-    "bsp_max_export_batch_size": "512",
-}
-"""What applies where `TraceOptions.otel` does not say: Triton's defaults."""
-
-_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
-
-_RESOURCE = "resource."
-
-_SERVICE = "triton-inference-server"
+__all__ = ["TraceSpans"]
 
 
 class TraceSpans:
-    """Makes spans of traces: a `TraceSink`. `context` is thread-safe.
+    """Makes spans of traces: a `TraceSink`. `context` and `begin` are thread-safe.
 
         InferRequest              the call, from its arrival until its answer is sent
           MODEL                   the request to a model; for steps of ensembles: within that of the ensemble
@@ -48,21 +35,24 @@ class TraceSpans:
     ----------
     options
         Where spans go.
+    exemplars
+        Is told of requests that succeeded and whose spans are exported.
 
     Raises
     ------
     ImportError
-        OpenTelemetry is not installed.
+        OpenTelemetry, or what exports its spans as asked, is not installed.
     ValueError
         An option is no number.
     """
 
-    def __init__(self, options: TraceOptions) -> None:
+    def __init__(self, options: TraceOptions, exemplars: Exemplars) -> None:
+        self._exemplars = exemplars
         try:
             from opentelemetry import context, propagate, trace
             from opentelemetry.propagators.textmap import Getter
 
-            self._own = _provider(options.otel) if options.provider is None else None
+            self._own = collector_provider(options.otel) if options.provider is None else None
         except ImportError as error:
             raise ImportError(
                 f"trace mode 'opentelemetry' needs OpenTelemetry ({error}): pip install 'yais[otel]'"
@@ -96,20 +86,25 @@ class TraceSpans:
         context = current if self._span_context(current).is_valid else said
         return context, caller.is_valid and caller.trace_flags.sampled
 
-    def write(self, call: CallTrace) -> None:
-        """Make the spans of a trace."""
-        at = partial(_since_1970, call.epoch)
-        moments = call.moments or call.records[0].moments
+    def begin(self, call: CallTrace, start: int) -> None:
+        """Begin the span of a call that began at `start`, ns of `monotonic`, so that logs can name it."""
         within = self._span_context(call.context)
         local = within.is_valid and not within.is_remote
         kind = self._trace.SpanKind.INTERNAL if local else self._trace.SpanKind.SERVER
-        start = at(min(moment for _, moment in moments))
-        span = self._tracer.start_span("InferRequest", context=call.context, kind=kind, start_time=start)
+        call.span = span = self._tracer.start_span(
+            "InferRequest", context=call.context, kind=kind, start_time=start + call.epoch
+        )
+        call.ids = hexadecimal(span.get_span_context())
+
+    def write(self, call: CallTrace) -> None:
+        """Make the other spans of a trace, and end all of them."""
+        at = partial(_since_1970, call.epoch)
+        span: Span = call.span
         _add_events(span, call.moments, call.epoch)
         contexts = {0: self._trace.set_span_in_context(span, call.context)}
-        ends = [start, *[self._request(call, record, contexts) for record in call.records]]
+        ends = [self._request(call, record, contexts) for record in call.records]
         self._fail(span, call.records[0])
-        span.end(max(*ends, *(at(moment) for _, moment in call.moments)))
+        span.end(max([*ends, *(at(moment) for _, moment in call.moments)]))
 
     def settle(self, setting: TraceSetting) -> None:
         """See `TraceSink`: spans do not wait for each other."""
@@ -143,6 +138,7 @@ class TraceSpans:
         for batch in record.batches:
             self._batch(batch, context, call.epoch)
         self._fail(span, record)
+        self._exemplify(span.get_span_context(), record, call.epoch)
         end = max([at for _, at in moments] + [batch.end for batch in record.batches]) + call.epoch
         span.end(end)
         return end
@@ -157,6 +153,18 @@ class TraceSpans:
         _add_events(compute, batch_events(batch), epoch)
         compute.end(batch.end + epoch)
         span.end(batch.end + epoch)
+
+    def _exemplify(self, span: SpanContext, record: RequestRecord, epoch: int) -> None:
+        if not record.batches or record.error or not span.trace_flags.sampled:
+            return
+        batch = record.batches[-1]
+        times = TracedTimes(
+            hexadecimal(span),
+            batch.end + epoch,
+            batch.end - record.received,
+            batch.output_start - batch.input_end,
+        )
+        self._exemplars.add(record.model, record.version, times)
 
     def _fail(self, span: Span, record: RequestRecord) -> None:
         if record.error:
@@ -173,35 +181,3 @@ def _since_1970(epoch: int, moment: int) -> int:
 def _add_events(span: Span, moments: Iterable[tuple[str, int]], epoch: int) -> None:
     for name, at in moments:
         span.add_event(name, timestamp=at + epoch)
-
-
-def _provider(otel: Mapping[str, str]) -> TracerProvider:
-    """Return a provider that exports to a collector."""
-    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    exporter = import_module(_EXPORTER)
-    given = {**SPAN_DEFAULTS, **otel}
-    url = given["url"] if "://" in given["url"] else f"http://{given['url']}"
-    attributes = {"service.name": _SERVICE, **OTELResourceDetector().detect().attributes}
-    attributes.update(
-        {key.removeprefix(_RESOURCE): value for key, value in otel.items() if key.startswith(_RESOURCE)}
-    )
-    provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
-    provider.add_span_processor(
-        BatchSpanProcessor(
-            exporter.OTLPSpanExporter(url),
-            max_queue_size=_number(given, "bsp_max_queue_size"),
-            schedule_delay_millis=_number(given, "bsp_schedule_delay"),
-            max_export_batch_size=_number(given, "bsp_max_export_batch_size"),
-        )
-    )
-    return provider
-
-
-def _number(given: Mapping[str, str], name: str) -> int:
-    try:
-        return int(given[name])
-    except ValueError:
-        raise ValueError(f"got {name}={given[name]!r} for traces, expected a number") from None

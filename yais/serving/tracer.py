@@ -11,10 +11,12 @@ from yais.inference.request import InferRequest
 from yais.inference.request_trace import RequestTrace
 from yais.serving.call_trace import CallTrace, RequestRecord, TracedCaller
 from yais.serving.caller import Caller
+from yais.serving.exemplars import Exemplars
 from yais.serving.trace_change import OFF, TraceChange
+from yais.serving.trace_export import span_settings
 from yais.serving.trace_file import TraceFiles
 from yais.serving.trace_settings import TraceOptions, TraceSettings
-from yais.serving.trace_spans import SPAN_DEFAULTS, TraceSpans
+from yais.serving.trace_spans import TraceSpans
 from yais.serving.trace_writer import TraceWriter
 
 __all__ = ["Tracer"]
@@ -36,6 +38,8 @@ class Tracer:
     ----------
     active
         Whether any request may be traced: asked for each request, before `begin`.
+    exemplars
+        Of requests that were traced in mode "opentelemetry".
 
     Raises
     ------
@@ -53,7 +57,8 @@ class Tracer:
         self._settings = TraceSettings(options)
         if options.level != OFF and (fault := self._settings.of("").fault):
             _log.warning("requests are not traced: %s", fault)
-        self._spans = TraceSpans(options) if options.mode == "opentelemetry" else None
+        self.exemplars = Exemplars()
+        self._spans = TraceSpans(options, self.exemplars) if options.mode == "opentelemetry" else None
         self._writer = TraceWriter(self._spans or TraceFiles(options.file))
         self._lock = threading.Lock()
         self._closed = False
@@ -75,6 +80,8 @@ class Tracer:
         if not setting.on:  # that was the last one
             self._look()
         call = CallTrace(setting, self._writer.write, context)
+        if self._spans is not None:
+            self._spans.begin(call, caller.accepted)
         if isinstance(caller, TracedCaller):
             caller.trace = call
             call.received(caller.protocol, caller.accepted)
@@ -100,7 +107,7 @@ class Tracer:
             said["log_frequency"] = [str(values.log_frequency)]
             said["trace_file"] = [self._options.file]
         else:
-            said.update({name: [value] for name, value in {**SPAN_DEFAULTS, **self._options.otel}.items()})
+            said.update({name: [value] for name, value in span_settings(self._options.otel).items()})
         return said
 
     def update(self, model: str, settings: Mapping[str, Sequence[str]]) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.registry import Collector
 
-from yais.telemetry.exposition import CONTENT_TYPE, exposition
+from yais.telemetry.openmetrics import metrics_page
 
 __all__ = ["MetricsServer", "registry_of"]
 
@@ -23,7 +23,7 @@ def registry_of(collectors: Iterable[Collector]) -> CollectorRegistry:
 
 
 class MetricsServer:
-    """Answers Prometheus at `http://address:port/metrics`; see `exposition` for how.
+    """Answers Prometheus at `http://address:port/metrics`; see `metrics_page` for how.
 
     Parameters
     ----------
@@ -68,8 +68,9 @@ def _answer(
     if request["REQUEST_METHOD"] != "GET":
         start("405 Method Not Allowed", [("Allow", "GET")])
         return []
-    body = exposition(registry).encode()
-    headers = [("Content-Type", CONTENT_TYPE)]
+    text, kind = metrics_page(registry, request.get("HTTP_ACCEPT", ""))
+    body = text.encode()
+    headers = [("Content-Type", kind)]
     if "gzip" in request.get("HTTP_ACCEPT_ENCODING", ""):
         body = gzip.compress(body, compresslevel=1)
         headers.append(("Content-Encoding", "gzip"))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from yais.core.clock import NANOSECONDS, Clock, monotonic
 from yais.errors import Code
 from yais.rpc.interceptor import Ended, IncomingCall, Interceptor
+from yais.telemetry.trace_ids import current_trace_ids
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
+
+    from yais.telemetry.exemplar import Exemplar
 else:
     Collector = object  # prometheus_client asks for no more than the method, and is imported when it asks
 
@@ -50,6 +55,9 @@ class Metrics(Interceptor, Collector):
         Upper bounds of the histograms' buckets, in seconds, ascending; one without a bound is added.
     max_methods
         How many methods have a label of their own, at most.
+    exemplars
+        Whether calls that have a sampled span of OpenTelemetry, by `Tracing`, are exemplars of
+        `yais_rpc_seconds`, for who asks for OpenMetrics. Without it nothing is looked for.
     clock
         Measures the durations.
 
@@ -61,7 +69,12 @@ class Metrics(Interceptor, Collector):
     """
 
     def __init__(
-        self, *, bounds: Sequence[float] = _BOUNDS, max_methods: int = 500, clock: Clock = monotonic
+        self,
+        *,
+        bounds: Sequence[float] = _BOUNDS,
+        max_methods: int = 500,
+        exemplars: bool = False,
+        clock: Clock = monotonic,
     ) -> None:
         if not bounds or list(bounds) != sorted(set(bounds)):
             raise ValueError(f"got bounds={bounds!r}, expected numbers of seconds, ascending")
@@ -69,6 +82,7 @@ class Metrics(Interceptor, Collector):
             raise ValueError(f"got max_methods={max_methods}, expected at least 1")
         self._bounds = tuple(bounds)
         self._max_methods = max_methods
+        self._exemplars = exemplars
         self._clock = clock
         self._lock = threading.Lock()
         self._other = _Counts(self._bounds)
@@ -96,14 +110,17 @@ class Metrics(Interceptor, Collector):
 
         def ended(code: Code) -> None:
             taken = clock() - arrived
+            exemplar = _exemplar(taken) if self._exemplars else None
             with self._lock:
-                counts.end(code, taken)
+                counts.end(code, taken, exemplar)
 
         return ended
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family; what prometheus_client calls."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        from yais.telemetry.exemplar import with_exemplars
 
         label = ("method",)
         started = CounterMetricFamily("yais_rpc_started", "Calls that got a context.", labels=label)
@@ -122,8 +139,9 @@ class Metrics(Interceptor, Collector):
                 for code, count in counts.codes.items():
                     handled.add_metric((method, code.name), count)
                 counts.count()
-                for family, histogram in ((seconds, counts.taken), (waits, counts.waits)):
-                    family.add_metric((method,), histogram.cumulative(), histogram.sum)
+                buckets = with_exemplars(counts.taken.cumulative(), counts.exemplars)
+                seconds.add_metric((method,), buckets, counts.taken.sum)
+                waits.add_metric((method,), counts.waits.cumulative(), counts.waits.sum)
         yield from (started, handled, in_flight, seconds, waits)
 
     def _new(self, call: IncomingCall) -> _Counts:
@@ -139,7 +157,7 @@ class Metrics(Interceptor, Collector):
 class _Counts:
     """What is counted of one method. Not thread-safe."""
 
-    __slots__ = ("_taken", "_waits", "codes", "handled", "started", "taken", "waits")
+    __slots__ = ("_taken", "_waits", "codes", "exemplars", "handled", "started", "taken", "waits")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         from yais.telemetry.histogram import Histogram  # brings numpy, which `import yais` does without
@@ -149,6 +167,7 @@ class _Counts:
         self.codes: collections.Counter[Code] = collections.Counter()
         self.taken = Histogram(bounds)
         self.waits = Histogram(bounds)
+        self.exemplars: dict[int, Exemplar] = {}  # the last of each bucket of `taken`
         self._taken: list[int] = []  # ns, not in the histogram yet
         self._waits: list[int] = []  # the same of those that waited
 
@@ -161,10 +180,12 @@ class _Counts:
         if len(self._waits) == _BULK:
             self.count()
 
-    def end(self, code: Code, taken: int) -> None:
+    def end(self, code: Code, taken: int, exemplar: Exemplar | None) -> None:
         self.handled += 1
         self.codes[code] += 1
         self._taken.append(taken)
+        if exemplar is not None:
+            self.exemplars[bisect_left(self.taken.bounds, exemplar.value)] = exemplar
         if len(self._taken) == _BULK:
             self.count()
 
@@ -174,3 +195,11 @@ class _Counts:
             histogram.observe([nanoseconds / NANOSECONDS for nanoseconds in noted])
             noted.clear()
         self.waits.counts[0] += self.started - self.waits.counts.sum()  # those that did not wait
+
+
+def _exemplar(taken: int) -> Exemplar | None:
+    """Return a call that took so many ns as an exemplar, if its span is exported."""
+    from yais.telemetry.exemplar import Exemplar
+
+    ids = current_trace_ids(sampled=True)
+    return Exemplar(ids, taken / NANOSECONDS, time.time()) if ids else None
