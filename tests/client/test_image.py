@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from yais.client.image import ImageInput, Layout, Scaling, preprocess, read_image
+from yais.client.image import ImageInput, Layout, Scaling, decode_image, preprocess, read_image
 from yais.core.arrays import bf16_to_float32
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import FailedPrecondition, InvalidArgument
@@ -73,6 +74,15 @@ def test_the_numbers_are_those_of_image_client(
     assert array.dtype == expected.dtype == dtype
     np.testing.assert_array_equal(array, expected)
     assert array.flags.c_contiguous
+    place = bytearray(array.nbytes + 1)
+    there = preprocess(
+        image,
+        image_input(channels, *size, layout, datatype),
+        scaling,
+        out=memoryview(place)[: array.nbytes],
+    )
+    np.testing.assert_array_equal(there, array)
+    assert place == array.tobytes() + b"\0"
 
 
 def test_numbers_by_hand():
@@ -101,13 +111,53 @@ def test_bf16_is_cut_from_float32():
     assert bf16_to_float32(array).tolist() == [[[1.0]]]
 
 
+@pytest.mark.parametrize(("datatype", "level"), [("BF16", 77), ("INT8", 77)])
+def test_types_that_need_a_look_are_written_in_place_too(datatype, level):
+    place = bytearray(1 if datatype == "INT8" else 2)
+    image, wanted = Image.new("L", (1, 1), level), image_input(1, 1, 1, datatype=datatype)
+    preprocess(image, wanted, out=memoryview(place))
+    assert place == preprocess(image, wanted).tobytes()
+
+
+def test_a_place_of_another_size():
+    with pytest.raises(InvalidArgument, match=r"^got 3 bytes for input 'image', expected 4$"):
+        preprocess(Image.new("L", (1, 1)), image_input(1, 1, 1), out=memoryview(bytearray(3)))
+
+
+def encoded(image, kind="PNG"):
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_images_that_somebody_sends(kind):
+    image = decode_image(encoded(Image.new("L", (3, 2), 255), kind))
+    assert (image.size, image.getpixel((1, 1))) == ((3, 2), 255)
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (b"no picture", "got 10 bytes, expected an image, JPEG or PNG"),
+        (encoded(Image.new("L", (3, 2)), "GIF"), "bytes, expected an image, JPEG or PNG"),
+        (encoded(picture(width=50, height=50))[:500], "got 500 bytes, expected an image: "),
+        (encoded(Image.new("L", (101, 100))), "got an image of 101x100 pixels, expected at most 10000 of"),
+    ],
+    ids=["none", "another format", "cut", "large"],
+)
+def test_what_somebody_sends_that_is_none(sent, text):
+    with pytest.raises(InvalidArgument, match=text):
+        decode_image(sent, most_pixels=10_000)
+
+
 @pytest.mark.parametrize(
     ("datatype", "scaling", "text"),
     [
         ("INT8", "NONE", r"got values from 255 to 255 for input 'image', which INT8 cannot hold"),
         ("UINT8", "VGG", r"got values from -128 to -128 for input 'image', which UINT8 cannot hold"),
         ("INT32", "INCEPTION", r"got an array of float64 for input 'image', expected INT32"),
-        ("BOOL", "NONE", r"got an array of int64 for input 'image', expected BOOL"),
+        ("BOOL", "NONE", r"got an array of uint8 for input 'image', expected BOOL"),
         ("BYTES", "NONE", r"for input 'image', expected bytes or text"),
     ],
 )
@@ -159,8 +209,9 @@ def test_files_that_are_no_images(tmp_path):
             read_image(path)
 
 
-def test_a_picture_too_large_to_be_honest(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+@pytest.mark.parametrize("most", [10, 800], ids=["much", "a little"])
+def test_a_picture_too_large_to_be_honest(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
     path = tmp_path / "large.png"
     Image.new("L", (30, 30)).save(path)
     with pytest.raises(InvalidArgument, match=r"expected an image: .*900 pixels"):

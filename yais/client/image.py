@@ -6,9 +6,11 @@ What is done to the pixels is what Triton's `image_client` does (kserve-v2.md, s
 from __future__ import annotations
 
 import enum
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,7 @@ from yais.errors import FailedPrecondition, InvalidArgument
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageInput", "Layout", "Scaling", "preprocess", "read_image"]
+__all__ = ["ImageInput", "Layout", "Scaling", "decode_image", "preprocess", "read_image"]
 
 Array = npt.NDArray[Any]
 
@@ -98,25 +100,77 @@ def read_image(path: Path) -> Image.Image:
     FailedPrecondition
         Pillow is not installed.
     """
+    return _decoded(path, str(path))
+
+
+def decode_image(
+    encoded: bytes, *, formats: Sequence[str] = ("JPEG", "PNG"), most_pixels: int = 1 << 24
+) -> Image.Image:
+    """Return an image that somebody has sent. Lets go of the interpreter while it decodes.
+
+    Parameters
+    ----------
+    formats
+        By Pillow's names.
+    most_pixels
+        How many it may have: a small file may be a very large image.
+
+    Raises
+    ------
+    InvalidArgument
+        It is none of these formats, broken, or too large.
+    FailedPrecondition
+        Pillow is not installed.
+    """
+    got = f"{len(encoded)} bytes"
+    return _decoded(io.BytesIO(encoded), got, formats=formats, most_pixels=most_pixels)
+
+
+def _decoded(
+    source: Path | BinaryIO,
+    got: str,
+    *,
+    formats: Sequence[str] | None = None,
+    most_pixels: int | None = None,
+) -> Image.Image:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise FailedPrecondition("reading images needs Pillow: pip install 'yais[image]'") from None
     try:
-        # Opened here, so that it is closed whatever ends this, Ctrl-C too.
-        with path.open("rb") as file, Image.open(file) as image:
+        # A file is opened here, so that it is closed whatever ends this, Ctrl-C too.
+        file = source.open("rb") if isinstance(source, Path) else source
+        with file, Image.open(file, formats=None if formats is None else tuple(formats)) as image:
+            if most_pixels is not None and image.width * image.height > most_pixels:
+                size = f"{image.width}x{image.height} pixels"
+                raise InvalidArgument(f"got an image of {size}, expected at most {most_pixels} of them")
             image.load()
             return image
     except UnidentifiedImageError:
-        raise InvalidArgument(
-            f"got {path}, expected an image: its format is none that Pillow reads"
-        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidArgument(f"got {path}, expected an image: {error}") from None
+        expected = "an image: its format is none that Pillow reads"
+        if formats is not None:
+            expected = f"an image, {' or '.join(formats)}"
+        raise InvalidArgument(f"got {got}, expected {expected}") from None
+    # The warning, of images not quite as large, is an error where warnings are.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise InvalidArgument(f"got {got}, expected an image: {error}") from None
 
 
-def preprocess(image: Image.Image, wanted: ImageInput, scaling: Scaling = Scaling.NONE) -> Array:
+def preprocess(
+    image: Image.Image, wanted: ImageInput, scaling: Scaling = Scaling.NONE, *, out: memoryview | None = None
+) -> Array:
     """Return an image as a model takes it: made grey or colour, resized (bilinear), scaled.
+
+    Parameters
+    ----------
+    out
+        Where to write it, as many bytes as it has, in shared memory for example; by default to new memory.
 
     Returns
     -------
@@ -126,7 +180,7 @@ def preprocess(image: Image.Image, wanted: ImageInput, scaling: Scaling = Scalin
     Raises
     ------
     InvalidArgument
-        The input's type cannot hold the pixels, INT8 for instance, or scaled ones.
+        The input's type cannot hold the pixels, INT8 for instance, or scaled ones. Or `out` has another size.
     """
     from PIL.Image import Resampling
 
@@ -134,7 +188,21 @@ def preprocess(image: Image.Image, wanted: ImageInput, scaling: Scaling = Scalin
     resized = np.asarray(coloured.resize(wanted.size, Resampling.BILINEAR))
     pixels = resized.reshape(*resized.shape[:2], wanted.channels)
     scaled = _scaled(pixels, wanted, scaling)
-    return converted(scaled.transpose(2, 0, 1) if wanted.layout is Layout.NCHW else scaled, wanted.spec)
+    arranged = scaled.transpose(2, 0, 1) if wanted.layout is Layout.NCHW else scaled
+    return converted(arranged, wanted.spec) if out is None else _written(arranged, wanted.spec, out)
+
+
+def _written(array: Array, spec: TensorSpec, out: memoryview) -> Array:
+    """Write an array to memory, as a tensor's type; return it there."""
+    dtype = spec.datatype.numpy
+    if out.nbytes != array.size * dtype.itemsize:
+        got = f"{out.nbytes} bytes for input '{spec.name}'"
+        raise InvalidArgument(f"got {got}, expected {array.size * dtype.itemsize}")
+    there: Array = np.frombuffer(out, dtype).reshape(array.shape)
+    # In one step where every value fits; BF16, which is held as bits, is none that numpy converts to.
+    direct = spec.datatype is not DataType.BF16 and np.can_cast(array.dtype, dtype, "safe")
+    np.copyto(there, array if direct else converted(array, spec))
+    return there
 
 
 def _of_eight_bits(image: Image.Image) -> Image.Image:
@@ -150,10 +218,12 @@ def _of_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scaled(pixels: Array, wanted: ImageInput, scaling: Scaling) -> Array:
+    if scaling is Scaling.NONE:
+        return pixels
     typed = pixels.astype(_working_type(wanted.spec.datatype))
     if scaling is Scaling.INCEPTION:
         typed = typed / 127.5 - 1
-    elif scaling is Scaling.VGG:
+    else:
         typed -= np.asarray(_MEANS[wanted.channels], typed.dtype)
     return typed
 
