@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from prometheus_client import CollectorRegistry
 from serving_models import SOON
 
 from yais.serving.access import AccessOptions
@@ -28,7 +27,7 @@ def serving_http(
 ) -> Iterator[HttpServer]:
     """Serve the models of a server over HTTP on a free port while the block lasts."""
     chosen = HttpOptions(**{"address": "127.0.0.1", "port": 0, **options})
-    running = HttpServer(server._resources, chosen, access or AccessOptions(), CollectorRegistry())
+    running = HttpServer(server._resources, chosen, access or AccessOptions(), str)
     try:
         yield running
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from prometheus_client.registry import CollectorRegistry
 from starlette.routing import Match, Route
 
 from yais.errors import PermissionDenied, Unauthenticated
@@ -98,7 +97,7 @@ ODD = [(position, text) for position in range(60) for text in ("\n", "/", "\r", 
 
 
 def test_what_the_router_takes_has_the_category_of_its_route():
-    table = [route for route in routes(None, CollectorRegistry()) if isinstance(route, Route)]
+    table = [route for route in routes(None, str) if isinstance(route, Route)]
     for route in table:
         clean = re.sub(r"\{.*?\}", "x", route.path)
         for position, text in [(0, ""), *ODD]:

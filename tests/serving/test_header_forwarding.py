@@ -21,6 +21,8 @@ from yais.serving.http.options import HttpOptions
 class Call:
     """A caller over gRPC."""
 
+    protocol = "GRPC"
+
     def __init__(self, *pairs):
         self.metadata = Metadata(pairs)
 

@@ -116,6 +116,7 @@ def test_a_file_of_two_members_is_one_body(http):
         gzip.compress(json.dumps({"inputs": [MANY]}).encode())[:-9],
         gzip.compress(b"{}") + b"and more",
     ],
+    ids=["nothing", "no gzip", "cut short", "with more"],
 )
 def test_what_is_not_compressed_as_it_says_is_refused(http, body):
     status, text = http.infer("identity_fp32", body, **{"Content-Encoding": "gzip"}).error

@@ -154,6 +154,7 @@ def test_of_metrics(options_of):
     assert options_of("--allow-metrics=0").metrics_port is None
     options = options_of("--allow-cpu-metrics=0", "--metrics-interval-ms=500")
     assert options.metrics == MetricsOptions(cpu=False, interval=0.5)
+    assert options_of("--allow-gpu-metrics=0").metrics == MetricsOptions(gpu=False)
 
 
 def test_of_traces(options_of):
@@ -288,7 +289,7 @@ def test_the_last_of_two_counts(options_of):
         ),
         (("--trace-config=file=x",), "expected level, rate, count or mode, or a MODE before it"),
         (("--log-verbose=-1",), "got '-1', expected 0 or more"),
-        (("--log-format=json",), "'json' is not one of 'default', 'ISO8601'"),
+        (("--log-format=xml",), "'xml' is not one of 'default', 'ISO8601', 'json'"),
         (("--log-file=/nowhere/at/all",), "cannot write --log-file: [Errno 2]"),
         (
             ("--disable-auto-complete-config", "--strict-model-config=false"),
@@ -314,7 +315,6 @@ def test_what_is_refused(answer_to, arguments, text):
             "has no effect: lanes have the pinned memory that models",
         ),
         ("--http-thread-count=8", "has no effect: one thread serves HTTP"),
-        ("--allow-gpu-metrics=true", "has no effect: metrics of GPUs are for their own exporter"),
         ("--backend-directory=/opt", "has no effect: backends are part of yais"),
     ],
 )
@@ -344,9 +344,12 @@ def test_every_option_in_the_environment(tmp_path):
         "disable-auto-complete-config": "true",
         "strict-model-config": "true",
         "backend-config": "onnxruntime,default-max-batch-size=16",
+        "gpu-executions": "3",
+        "gpu-lanes": "5",
         "cache-config": "local,size=1024",
         "rate-limit": "execution_count",
         "rate-limit-resource": "R1:4 R2:5:0",
+        "frontends": "2",
         "id": "mine",
         "strict-readiness": "0",
         "exit-timeout-secs": "7",
@@ -376,6 +379,7 @@ def test_every_option_in_the_environment(tmp_path):
         "metrics-address": "127.0.0.1",
         "metrics-port": "9002",
         "allow-cpu-metrics": "0",
+        "allow-gpu-metrics": "0",
         "metrics-interval-ms": "10.5",
         "metrics-config": "counter_latencies=false summary_latencies=true",
         "log-verbose": "1",
@@ -406,6 +410,7 @@ def test_every_option_in_the_environment(tmp_path):
     options, warnings = said(**env)
     assert warnings == []
     assert options.load == ("first", "second")
+    assert (options.gpu_executions, options.gpu_lanes) == (3, 5)
     assert (options.metrics_port, options.strict_readiness, options.drain_delay) == (9002, False, 0.5)
     assert options.access.grpc_restrictions == (
         Restriction(("health",), "a", "b"),
@@ -416,6 +421,7 @@ def test_every_option_in_the_environment(tmp_path):
     assert set(same) <= {
         "repositories",
         "infer_contexts",
+        "gpus",
         "tls",
     }  # what has no option, or needs a certificate
 
@@ -428,6 +434,7 @@ def _name(option):
 
 HEADINGS = [
     "Models",
+    "GPUs",
     "Cache and rate limits",
     "Server",
     "gRPC",

@@ -19,10 +19,13 @@ class Caller(Protocol):
         When it arrived, ns of `yais.core.clock.monotonic`.
     waited
         How long it waited for its turn to be served, ns.
+    protocol
+        "GRPC" or "HTTP".
     """
 
     accepted: int
     waited: int
+    protocol: str
 
     @property
     def deadline(self) -> Deadline:

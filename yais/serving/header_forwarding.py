@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 
 from yais.serving.caller import Caller
-from yais.serving.http.caller import HttpCaller
 
 __all__ = ["Forward", "forwarded", "header_pattern"]
 
@@ -39,7 +38,7 @@ def forwarded(*, grpc: str, http: str) -> Forward | None:
     of_grpc, of_http = (header_pattern(each).fullmatch for each in (grpc, http))
 
     def forward(caller: Caller) -> dict[str, str]:
-        matches = of_http if isinstance(caller, HttpCaller) else of_grpc
+        matches = of_http if caller.protocol == "HTTP" else of_grpc
         pairs = caller.metadata.pairs()
         return {key: value for key, value in pairs if isinstance(value, str) and matches(key)}
 

@@ -9,8 +9,7 @@ from yais.protocol.infer_response import ResponseHead, encode_infer_response
 from yais.protocol.tensor_codec import encode_bytes
 from yais.rpc.context import Context
 from yais.serving.call_trace import CallTrace
-from yais.serving.inference import infer
-from yais.serving.resources import ServingResources
+from yais.serving.front_resources import FrontResources
 
 __all__ = ["InferContext", "contents_of", "encode_response", "head_of"]
 
@@ -19,7 +18,7 @@ _UNARY = "ModelInfer RPC doesn't support models with decoupled transaction polic
 _MAX_HEADS = 4096  # kept heads of responses
 
 
-class InferContext(Context[InferMessage, InferResponse, ServingResources]):
+class InferContext(Context[InferMessage, InferResponse, FrontResources]):
     """Serves ModelInfer.
 
     Attributes
@@ -33,7 +32,7 @@ class InferContext(Context[InferMessage, InferResponse, ServingResources]):
 
     def execute(self, message: InferMessage) -> Future[InferResponse]:
         """Submit the request to its model."""
-        return infer(self.resources, message, self, decoupled=_UNARY)
+        return self.resources.infer(message, self, decoupled=_UNARY)
 
     def on_finish(self) -> None:
         """Tell when the answer was sent."""

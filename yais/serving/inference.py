@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yais.core.future import Future
-from yais.core.tensor import DataType
-from yais.errors import Internal, Unimplemented
-from yais.inference.request import InferRequest, InferResponse, Respond, ResponseForm, TensorData
+from yais.errors import Unimplemented
+from yais.inference.device_contents import DeviceContents
+from yais.inference.request import InferRequest, InferResponse, Respond
 from yais.inference.servable import ModelClosed, submit_to
-from yais.protocol.infer_request import InferMessage, bytes_elements
-from yais.protocol.tensor_codec import encode_bytes
+from yais.protocol.infer_request import InferMessage
 from yais.repository.repository import LoadedModel
 from yais.serving.caller import Caller
 from yais.serving.classification import classify
-from yais.serving.infer_form import InferForm, Placement, form_of
-from yais.serving.mapped_region import MappedRegion
+from yais.serving.client_region import ClientRegion
+from yais.serving.infer_form import InferForm, form_of
 from yais.serving.request_parameters import request_parameters
-from yais.serving.resources import ServingResources
-from yais.serving.shared_memory import SystemSharedMemory
+from yais.serving.shared_tensors import mapped, on_gpus, on_host, placed, release, taken
+
+if TYPE_CHECKING:
+    from yais.serving.resources import ServingResources
 
 __all__ = ["infer"]
 
 _NO_PARAMETERS: Mapping[str, Any] = {}
 
 _MAX_KEPT = 64  # forms of responses kept for a form of requests
-
-_EMPTY = memoryview(b"")
 
 Finish = Callable[[InferResponse], InferResponse]
 """What is done to a response before it is encoded. Raises `YaisError`."""
@@ -42,7 +41,7 @@ def infer(
     respond: Respond | None = None,
     decoupled: str = "",
 ) -> Future[InferResponse]:
-    """Submit a request to its model. Thread-safe; returns at once.
+    """Submit a request to its model. Thread-safe; returns at once, but for copies of inputs on a GPU.
 
     Parameters
     ----------
@@ -64,7 +63,6 @@ def infer(
     elif respond is None:
         raise Unimplemented(decoupled)
     form = form_of(message)
-    memory = resources.system_memory
     data: Sequence[Any] = message.data  # but for what is in shared memory
     request = InferRequest(
         form.inputs,
@@ -78,24 +76,51 @@ def infer(
         respond,
         waited=caller.waited,
     )
+    kept: Sequence[DeviceContents] = ()
     if form.shared_inputs:
-        request.data = _mapped(message, form, memory)
+        request.data = mapped(message, form, resources, model.gpus)
         request.volatile = True
-    finish = _finish(form, loaded, memory) if form.classes or form.shared_outputs else None
-    if finish is not None and respond is not None:
-        request.respond = partial(_respond_finished, respond, finish)
+        if model.gpus:
+            kept = on_gpus(request.data)
     if message.parameters:
         _apply(message, request)
     if resources.forward is not None:
         request.parameters = {**request.parameters, **resources.forward(caller)}
-    tracer = resources.tracer
+    if not form.classes and not form.shared_outputs and not kept:
+        return _submitted(resources, message, request, loaded, caller)
+    regions = taken(form, resources, kept)
+    finish = _finish(form, loaded, regions)
+    if respond is not None:
+        request.respond = partial(_respond_finished, respond, finish)
+    try:
+        future = _submitted(resources, message, request, loaded, caller)
+    except BaseException:
+        release(regions, kept)
+        raise
+    result = future if respond is not None else _finished(future, finish)
+    if regions or kept:
+        future.add_done_callback(lambda _: release(regions, kept))  # after what finishes it
+    return result
+
+
+def _submitted(
+    resources: ServingResources,
+    message: InferMessage,
+    request: InferRequest,
+    loaded: LoadedModel,
+    caller: Caller,
+) -> Future[InferResponse]:
+    """Submit a request, traced if any are; to the model that comes after, if this one was replaced now."""
+    model, tracer = loaded.model, resources.tracer
     trace = tracer.begin(model.name, model.version, request, caller) if tracer.active else None
     future = model.submit(request)
-    if future.done() and isinstance(future.exception(0), ModelClosed):  # replaced in this moment
+    if future.done() and isinstance(future.exception(0), ModelClosed):
+        if model.gpus:  # the other may be elsewhere
+            request.data = on_host(request.data)
         future = submit_to(resources.find_model, message.model_name, message.model_version, request)
     if trace is not None:
         trace.follow(future)
-    return future if finish is None or respond is not None else _finished(future, finish)
+    return future
 
 
 def _apply(message: InferMessage, request: InferRequest) -> None:
@@ -105,28 +130,11 @@ def _apply(message: InferMessage, request: InferRequest) -> None:
     request.sequence, request.priority, request.timeout = said.sequence, said.priority, said.timeout
 
 
-def _mapped(message: InferMessage, form: InferForm, memory: SystemSharedMemory) -> list[TensorData]:
-    """Return the contents of the inputs, with views of those that are in shared memory."""
-    data: list[Any] = list(message.data)
-    for index, place in form.shared_inputs.items():
-        # No model may write to what is the client's.
-        view = memory.view(place.region, place.offset, place.byte_size).toreadonly()
-        spec = form.inputs[index]
-        of_bytes = spec.datatype is DataType.BYTES
-        data[index] = bytes_elements(spec, view, message.model_name) if of_bytes else view
-    return data
-
-
-def _finish(form: InferForm, loaded: LoadedModel, memory: SystemSharedMemory) -> Finish:
-    # The regions are taken now: they may be unregistered while the model runs.
-    regions = {name: memory.find(place.region) for name, place in form.shared_outputs.items()}
-    for name, place in form.shared_outputs.items():
-        regions[name].check(place.offset, place.byte_size)  # refused now rather than when the model has run
-
+def _finish(form: InferForm, loaded: LoadedModel, regions: Mapping[str, ClientRegion]) -> Finish:
     def finish(response: InferResponse) -> InferResponse:
         if form.classes:
             response = _classified(response, form, loaded)
-        return _placed(response, form, regions) if regions else response
+        return placed(response, form, regions) if regions else response
 
     return finish
 
@@ -139,47 +147,6 @@ def _classified(response: InferResponse, form: InferForm, loaded: LoadedModel) -
         form.classified.clear()
     response.form = form.classified.setdefault(before, response.form)
     return response
-
-
-def _placed(response: InferResponse, form: InferForm, regions: Mapping[str, MappedRegion]) -> InferResponse:
-    """Return a response without the outputs that are written to shared memory here."""
-    data: list[Any] = list(response.data)
-    sizes = []
-    for index, spec in enumerate(response.form.outputs):
-        region = regions.get(spec.name)
-        if region is None:
-            continue
-        place = form.shared_outputs[spec.name]
-        contents = data[index]
-        wire = contents if isinstance(contents, memoryview) else memoryview(encode_bytes(contents))
-        size = wire.nbytes
-        if size > place.byte_size:
-            raise Internal(
-                f"shared memory size specified with the request for output '{spec.name}' "
-                f"({place.byte_size} bytes) should be at least {size} bytes to hold the results"
-            )
-        # Checked again: its client may have made it smaller.
-        region.view(place.offset, size)[:] = wire
-        data[index] = _EMPTY
-        sizes.append(size)
-    key = (response.form, tuple(sizes))
-    placed = form.placed.get(key)
-    if placed is None:
-        if len(form.placed) >= _MAX_KEPT:
-            form.placed.clear()
-        placed = form.placed[key] = _placed_form(response.form, form.shared_outputs, sizes)
-    return InferResponse(placed, response.id, data)
-
-
-def _placed_form(form: ResponseForm, places: Mapping[str, Placement], sizes: Sequence[int]) -> ResponseForm:
-    names = [spec.name for spec in form.outputs if spec.name in places]
-    parameters: dict[str, dict[str, str | int]] = {}
-    for name, size in zip(names, sizes, strict=True):
-        place = places[name]
-        parameters[name] = {"shared_memory_region": place.region, "shared_memory_byte_size": size}
-        if place.offset:
-            parameters[name]["shared_memory_offset"] = place.offset
-    return ResponseForm(form.model_name, form.model_version, form.outputs, parameters)
 
 
 def _respond_finished(respond: Respond, finish: Finish, response: InferResponse) -> bool:

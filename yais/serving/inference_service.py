@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from yais.protocol import kserve_pb2
 from yais.protocol.infer_request import decode_infer_request
+from yais.rpc.context import Context
 from yais.rpc.service import Service
 from yais.serving.infer import InferContext, encode_response
 from yais.serving.log_control import LogSettingsContext
@@ -32,26 +36,17 @@ from yais.serving.statistics import ModelStatisticsContext
 from yais.serving.stream_infer import ModelStreamInferContext
 from yais.serving.trace_control import TraceSettingContext
 
-__all__ = ["inference_service"]
+__all__ = ["OPERATIONS", "OPERATION_CONTEXTS", "SERVICE", "inference_service", "operation"]
 
+SERVICE = kserve_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
-def inference_service(infer_contexts: int) -> Service:
-    """Return the service, of whose two inference RPCs so many calls are served at once, each."""
-    service = Service(kserve_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"])
-    service.register(
-        "ModelInfer",
-        InferContext,
-        contexts=infer_contexts,
-        deserialize=decode_infer_request,
-        serialize=encode_response,
-    )
-    service.register(
-        "ModelStreamInfer",
-        ModelStreamInferContext,
-        contexts=infer_contexts,
-        deserialize=bytes,
-        serialize=bytes,
-    )
+OPERATION_CONTEXTS = 16  # calls of each operation at once
+
+Serve = Callable[[Service, str], None]
+"""Registers the RPC of a name with a service."""
+
+OPERATIONS: dict[str, type[Context[Any, Any, Any]]] = {
+    context.__name__.removesuffix("Context"): context  # the class is named for the RPC it serves
     for context in (
         ServerLiveContext,
         ServerReadyContext,
@@ -71,7 +66,41 @@ def inference_service(infer_contexts: int) -> Service:
         CudaSharedMemoryUnregisterContext,
         TraceSettingContext,
         LogSettingsContext,
-    ):
-        # The class is named for the RPC it serves.
-        service.register(context.__name__.removesuffix("Context"), context, contexts=16)
+    )
+}
+"""What serves the RPCs but those of inference, by their names."""
+
+
+def operation(service: Service, rpc: str) -> None:
+    """Register the context that serves an RPC in this process."""
+    service.register(rpc, OPERATIONS[rpc], contexts=OPERATION_CONTEXTS)
+
+
+def inference_service(infer_contexts: int, serve: Serve = operation) -> Service:
+    """Return the service.
+
+    Parameters
+    ----------
+    infer_contexts
+        Calls of each of the two inference RPCs that are served at once.
+    serve
+        Registers each of the others.
+    """
+    service = Service(SERVICE)
+    service.register(
+        "ModelInfer",
+        InferContext,
+        contexts=infer_contexts,
+        deserialize=decode_infer_request,
+        serialize=encode_response,
+    )
+    service.register(
+        "ModelStreamInfer",
+        ModelStreamInferContext,
+        contexts=infer_contexts,
+        deserialize=bytes,
+        serialize=bytes,
+    )
+    for rpc in OPERATIONS:
+        serve(service, rpc)
     return service

@@ -41,8 +41,8 @@ class ManagedModels:
 
     @property
     def ready(self) -> bool:
-        """True: what is not ready is not served."""
-        return True
+        """Whether none has lost what it runs on: what is not ready is not served."""
+        return all(entry.ready for entry in self.entries)
 
     def load_all(self, progress: Callable[[ModelEntry], None] | None = None) -> None:
         """Do nothing: the manager has loaded them."""

@@ -53,15 +53,15 @@ class ServerReadyContext(Context[pb.ServerReadyRequest, pb.ServerReadyResponse, 
 
 
 class ModelReadyContext(Context[pb.ModelReadyRequest, pb.ModelReadyResponse, ServingResources]):
-    """Serves ModelReady. A model that is not there is not ready; that is no error."""
+    """Serves ModelReady. A model that is not there, or has lost its GPUs, is not ready; that is no error."""
 
     def execute(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Answer the request."""
         try:
-            self.resources.models.find(request.name, request.version)
+            loaded = self.resources.models.find(request.name, request.version)
         except (NotFound, Unavailable):
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=True)
+        return pb.ModelReadyResponse(ready=not loaded.model.lost)
 
 
 class ServerMetadataContext(Context[pb.ServerMetadataRequest, pb.ServerMetadataResponse, ServingResources]):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from yais.lane import Device
 from yais.repository.control import ControlMode
 from yais.repository.loader import ConfigDefaults
 from yais.rpc.tls import Tls
@@ -16,7 +17,10 @@ from yais.serving.log_settings import LogOptions
 from yais.serving.metrics import MetricsOptions
 from yais.serving.trace_settings import TraceOptions
 
-__all__ = ["ServerOptions"]
+__all__ = ["UNIX", "ServerOptions"]
+
+UNIX = ("unix:", "unix-abstract:")
+"""How addresses begin that are sockets without a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,9 @@ class ServerOptions:
         Where to listen for gRPC; port 0 takes a free one. An address "unix:PATH" is a socket without a port.
     metrics_address, metrics_port
         Where to listen for Prometheus; a port of None not at all.
+    frontends
+        Processes that listen and decode, beside one that has the models; 0 for one process that does all. See
+        `yais.serving.frontends.supervisor.Supervisor`.
     name
         Of the server, as clients see it; programs written for Triton look for "triton".
     strict_readiness
@@ -47,6 +54,12 @@ class ServerOptions:
         What is done to the configurations of all models.
     cache_size
         Bytes of the response cache; 0 for none.
+    gpu_executions
+        Batches at once on each GPU that has models: its execution tokens.
+    gpu_lanes
+        Batches whose data is on the way to a GPU, in it or on the way back; None for twice as many.
+    gpus
+        Makes the device of a GPU; see `yais.inference.sites.Sites`.
     rate_limit
         How many there are of the resources that models share, by name, or name and device; None does not
         limit models.
@@ -73,6 +86,7 @@ class ServerOptions:
     grpc_port: int = 8001
     metrics_address: str = "0.0.0.0"
     metrics_port: int | None = 8002
+    frontends: int = 0
     name: str = "triton"
     strict_readiness: bool = True
     infer_contexts: int = 1024
@@ -84,6 +98,9 @@ class ServerOptions:
     load_threads: int = 4
     defaults: ConfigDefaults = field(default_factory=ConfigDefaults)
     cache_size: int = 0
+    gpu_executions: int = 2
+    gpu_lanes: int | None = None
+    gpus: Callable[[int], Device] | None = None
     rate_limit: Mapping[str | tuple[str, str], int] | None = None
     http: HttpOptions | None = None
     tls: Tls | None = None

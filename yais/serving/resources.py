@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from yais.core.clock import Deadline
+from yais.inference.layout import Signature
 from yais.inference.servable import Servable
+from yais.protocol.infer_request import InferMessage
 from yais.repository.repository import LoadedModel, ModelEntry
-from yais.rpc.resources import Resources
+from yais.rpc.context import Context
 from yais.serving.cuda_shared_memory import CudaSharedMemory
+from yais.serving.front_resources import FrontResources, ReplyT, RequestT
 from yais.serving.header_forwarding import Forward
+from yais.serving.inference import infer
 from yais.serving.log_settings import LogSettings
 from yais.serving.shared_memory import SystemSharedMemory
+from yais.serving.shared_tensors import copies_much
 from yais.serving.tracer import Tracer
 
 __all__ = ["Models", "ServingResources"]
@@ -37,8 +44,8 @@ class Models(Protocol):
         """Return a model that takes requests; see `ModelRepository.find`."""
 
 
-class ServingResources(Resources):
-    """The models, and what the server says of itself.
+class ServingResources(FrontResources):
+    """The models of this process, and what the server says of itself.
 
     Parameters
     ----------
@@ -56,10 +63,8 @@ class ServingResources(Resources):
         What is logged.
     forward
         Takes the headers of a call that become parameters of its inference requests; None if none do.
-    stopping
-        Says whether the server is on its way out.
-    drain
-        Lets end what is served by other ways than gRPC, see `Resources.drain`.
+    stopping, drain
+        See `FrontResources`.
 
     Attributes
     ----------
@@ -81,6 +86,8 @@ class ServingResources(Resources):
         stopping: Callable[[], bool] = lambda: False,
         drain: Callable[[Deadline, threading.Event], bool] = lambda _deadline, _hurried: True,
     ) -> None:
+        super().__init__(stopping=stopping, drain=drain)
+        self.infer = partial(infer, self)
         self.models = models
         self.name = name
         self.strict_readiness = strict_readiness
@@ -90,8 +97,6 @@ class ServingResources(Resources):
         self.logging = logging
         self.forward = forward
         self.loaded = False
-        self._stopping = stopping
-        self._drain = drain
 
     def find_model(self, name: str, version: str = "") -> Servable:
         """Return a model that takes requests; see `FindModel`."""
@@ -102,12 +107,38 @@ class ServingResources(Resources):
         """Whether the server takes inference requests."""
         return self.loaded and not self._stopping() and (self.models.ready or not self.strict_readiness)
 
-    def drain(self, deadline: Deadline, hurried: threading.Event) -> bool:
-        """Let end what is served by other ways than gRPC."""
-        return self._drain(deadline, hurried)
+    @property
+    def lost(self) -> bool:
+        """Whether a model has lost every device it runs on."""
+        return any(entry.loaded is not None and entry.loaded.model.lost for entry in self.models.entries)
+
+    @property
+    def started(self) -> bool:
+        """See `FrontResources`."""
+        return self.loaded
+
+    def decoupled(self, model: str, version: str) -> bool:
+        """See `FrontResources`."""
+        return self.models.find(model, version).model.decoupled
+
+    async def signature(self, model: str, version: str) -> Signature:
+        """See `FrontResources`."""
+        return self.models.find(model, version).model.signature
+
+    async def perform(self, context: type[Context[RequestT, ReplyT, Any]], request: RequestT) -> ReplyT:
+        """See `FrontResources`."""
+        made = context()
+        made.resources = self
+        answer: Any = made.execute(request)
+        reply: ReplyT = await answer if inspect.isawaitable(answer) else answer
+        return reply
+
+    def copies_much(self, message: InferMessage) -> bool:
+        """See `FrontResources`."""
+        return copies_much(self, message)
 
     def close(self) -> None:
         """Leave the models to whose they are, and let go of the rest."""
         self.system_memory.unregister("")
-        self.cuda_memory.unregister("")
+        self.cuda_memory.close()
         self.tracer.close()

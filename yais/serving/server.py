@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from yais.core.cgroup import concurrency
-from yais.core.timer import Timer
-from yais.inference.rate_limiter import RateLimiter
-from yais.inference.response_cache import ResponseCache
-from yais.inference.tokens import Tokens
-from yais.lane import Lanes
-from yais.repository.repository import ModelRepository
+from yais.serving.model_report import ModelReport, reports_of
 from yais.serving.model_server import ModelServer
 from yais.serving.options import ServerOptions
+from yais.serving.repository_host import RepositoryHost
 
 __all__ = ["InferenceServer", "ServerOptions"]
 
 
 class InferenceServer(ModelServer):
-    """Serves the models of repositories over KServe v2.
+    """Serves the models of repositories over KServe v2, in this process.
+
+    Raises
+    ------
+    ValueError
+        The options ask for frontend processes, which `yais.serving.frontends.supervisor.Supervisor` starts.
 
     Examples
     --------
@@ -25,30 +25,20 @@ class InferenceServer(ModelServer):
     """
 
     def __init__(self, options: ServerOptions) -> None:
-        # No threads of their own for "pre" and "post": handing batches on costs more than it overlaps
-        # (measured on 2 cores with `digits`, 8 in flight: 6.6k requests/s against 5.4k).
-        threads = max(2, concurrency())
-        self._lanes = Lanes("yais", threads={"execute": threads})
-        self._tokens = Tokens(threads + 1)  # and one for the queue's own thread
-        self._timer = Timer("yais-timer")
-        self.repository = ModelRepository(
-            options.repositories,
-            lanes=self._lanes,
-            tokens=self._tokens,
-            timer=self._timer,
-            control=options.control,
-            poll_seconds=options.poll_seconds,
-            load_threads=options.load_threads,
-            load=options.load,
-            defaults=options.defaults,
-            cache=ResponseCache(options.cache_size) if options.cache_size else None,
-            limiter=None if options.rate_limit is None else RateLimiter(options.rate_limit),
-        )
-        super().__init__(self.repository, options, memory=self._lanes.memory)
+        if options.frontends:
+            raise ValueError(
+                f"got frontends={options.frontends}, expected 0: `Supervisor` starts frontend processes"
+            )
+        self._host = RepositoryHost(options)
+        self.repository = self._host.repository
+        super().__init__(self.repository, options, memory=self._host.memory)
+
+    @property
+    def reports(self) -> list[ModelReport]:
+        """What became of the models, by name and version."""
+        return reports_of(self.repository.entries)
 
     def stop(self) -> bool:
         """Drain and stop; return whether every request in flight ended in time. Idempotent."""
         clean = super().stop()
-        self.repository.close(timeout=5.0)
-        self._timer.close(5.0)
-        return self._lanes.close() and clean
+        return self._host.close(5.0) and clean

@@ -15,9 +15,8 @@ from yais.protocol.infer_request import InferMessage, decode_infer_request
 from yais.protocol.stream_response import encode_stream_error
 from yais.rpc.stream import Stream
 from yais.rpc.streaming_context import StreamingContext
-from yais.serving.inference import infer
+from yais.serving.front_resources import FrontResources
 from yais.serving.reply_order import ReplyOrder
-from yais.serving.resources import ServingResources
 from yais.serving.stream_reply import encode_reply
 from yais.serving.stream_request import StreamRequest
 
@@ -30,7 +29,7 @@ _REPLACED = "the model was replaced by one with a decoupled transaction policy: 
 _STOPPING = "the server is shutting down"
 
 
-class ModelStreamInferContext(StreamingContext[bytes, bytes, ServingResources]):
+class ModelStreamInferContext(StreamingContext[bytes, bytes, FrontResources]):
     """Serves ModelStreamInfer.
 
     Responses of models that answer once leave in the order of their requests; those of decoupled models when
@@ -172,13 +171,13 @@ class ModelStreamInferContext(StreamingContext[bytes, bytes, ServingResources]):
         try:
             if self._draining:
                 raise Unavailable(_STOPPING)
-            model = self.resources.models.find(message.model_name, message.model_version).model
+            decoupled = self.resources.decoupled(message.model_name, message.model_version)
         except YaisError as error:
             self._begin(request)
             self.fail(request, error)
             return
         respond = None
-        if model.decoupled:
+        if decoupled:
             request.decoupled = True
             request.tells_end = any(
                 parameter.key == "triton_enable_empty_final_response" and parameter.value is True
@@ -187,7 +186,7 @@ class ModelStreamInferContext(StreamingContext[bytes, bytes, ServingResources]):
             respond = self.respond
         self._begin(request)
         try:
-            future = infer(self.resources, message, request, respond=respond, decoupled=_REPLACED)
+            future = self.resources.infer(message, request, respond=respond, decoupled=_REPLACED)
         except YaisError as error:
             self.fail(request, error)
             return

@@ -22,6 +22,7 @@ _COMMANDS = {
         "bench",
         "Run a model in this process, many requests at once, and measure.",
     ),
+    "build": ("yais.tools.build", "build", "Build a plan of TensorRT from an ONNX model."),
     "client-async": (
         "yais.tools.client_async",
         "client_async",
@@ -34,6 +35,8 @@ _COMMANDS = {
     ),
     "image-client": ("yais.tools.image_client", "image_client", "Classify images with a model."),
     "infer": ("yais.tools.infer", "infer", "Send one request to a model and print what it answers."),
+    "inspect": ("yais.tools.inspect", "inspect", "Say what is in a model: ONNX, plan or directory."),
+    "lb": ("yais.tools.lb", "lb", "Write the configuration of a load balancer in front of servers."),
     "models": ("yais.tools.models", "models", "List, describe, load and unload the models of a server."),
     "perf": ("yais.tools.perf", "perf", "Measure throughput and latency of a model, as perf_analyzer does."),
     "serve": ("yais.tools.serve", "serve", "Serve the models of a repository over KServe v2 gRPC."),

@@ -20,6 +20,7 @@ __all__ = ["MODEL_OPTIONS", "model_options"]
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 _model = grouped("Models")
+_gpus = grouped("GPUs")
 _scheduling = grouped("Cache and rate limits")
 
 MODEL_OPTIONS = (
@@ -91,6 +92,21 @@ MODEL_OPTIONS = (
         metavar="onnxruntime,default-max-batch-size=N",
         help="Largest batch of models that can batch and do not say.",
     ),
+    _gpus(
+        "--gpu-executions",
+        type=click.IntRange(min=1),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Batches at once on each GPU that has models.",
+    ),
+    _gpus(
+        "--gpu-lanes",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Batches whose data is on its way to a GPU, in it or on its way back; by default twice those at "
+        "once.",
+    ),
     _scheduling(
         "--cache-config",
         type=cache_size,
@@ -141,6 +157,8 @@ def model_options(given: Mapping[str, Any]) -> dict[str, Any]:
             auto_complete=_auto_complete(given),
             max_batch=DEFAULT_MAX_BATCH_SIZE if max_batch is None else max_batch,
         ),
+        "gpu_executions": given["gpu_executions"],
+        "gpu_lanes": given["gpu_lanes"],
         "cache_size": given["cache_config"] or 0,
         "rate_limit": None if given["rate_limit"] == "off" else limits,
     }

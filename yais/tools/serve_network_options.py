@@ -29,6 +29,13 @@ _http = grouped("HTTP")
 
 _SERVER = (
     _server(
+        "--frontends",
+        type=click.IntRange(0, 1024),
+        default=0,
+        show_default=True,
+        help="Processes that listen and decode, beside one with the models; 0 for one that does all.",
+    ),
+    _server(
         "--id",
         "name",
         envvar="YAIS_SERVE_ID",
@@ -169,6 +176,7 @@ NETWORK_OPTIONS = (*_SERVER, *_ADDRESSES[:2], *_TUNING, *_ADDRESSES[2:])
 def network_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `ServerOptions` that they are for; HTTP is still without TLS."""
     return {
+        "frontends": given["frontends"],
         "name": given["name"],
         "strict_readiness": given["strict_readiness"],
         "grace": given["exit_timeout_secs"],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import click
 
+from yais.serving.log_format import FORMATS
+from yais.serving.log_handler import log_handler
 from yais.serving.log_settings import LogOptions
 from yais.serving.metrics import MetricsOptions
 from yais.tools.option_groups import grouped
@@ -42,11 +42,18 @@ TELEMETRY_OPTIONS = (
         help="Whether those of the machine's CPUs and memory are among them.",
     ),
     _metrics(
+        "--allow-gpu-metrics",
+        type=bool,
+        default=True,
+        show_default=True,
+        help="Whether those of its GPUs are.",
+    ),
+    _metrics(
         "--metrics-interval-ms",
         type=click.FloatRange(0, 3_600_000),
         default=1000 * MetricsOptions().interval,
         show_default=True,
-        help="Milliseconds that the load of the CPUs is measured over, at least.",
+        help="Milliseconds that the load of the CPUs is measured over, and that GPUs are not asked again.",
     ),
     _metrics(
         "--metrics-config",
@@ -70,10 +77,10 @@ TELEMETRY_OPTIONS = (
     ),
     _log(
         "--log-format",
-        type=click.Choice(["default", "ISO8601"]),
+        type=click.Choice(FORMATS),
         default="default",
         show_default=True,
-        help="How lines begin: I0922 10:00:00.123456, or 2026-09-22T10:00:00Z I.",
+        help="How lines begin: I0922 10:00:00.123456, or 2026-09-22T10:00:00Z I; or lines of JSON.",
     ),
     _log("--log-file", default="", metavar="FILE", help="Where to log, instead of standard error."),
     _trace(
@@ -96,6 +103,7 @@ def telemetry_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": replace(
             metrics_options(given["metrics_config"]),
             cpu=given["allow_cpu_metrics"],
+            gpu=given["allow_gpu_metrics"],
             interval=given["metrics_interval_ms"] / 1000,
         ),
         "trace": trace_options(given["trace_config"]),
@@ -112,10 +120,7 @@ def log_options(given: Mapping[str, Any]) -> LogOptions:
     """
     file = given["log_file"]
     try:
-        # What rotates the file moves it away: it is opened anew then.
-        handler = (
-            logging.handlers.WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
-        )
+        handler = log_handler(file)
     except OSError as error:
         raise click.UsageError(f"cannot write --log-file: {error}") from None
     return LogOptions(

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from yais.serving.metrics import MetricsOptions
+from yais.serving.trace_export import SPAN_DEFAULTS
 from yais.serving.trace_settings import TraceOptions
-from yais.serving.trace_spans import SPAN_DEFAULTS
 
 __all__ = ["metrics_options", "metrics_setting", "trace_options", "trace_setting"]
 

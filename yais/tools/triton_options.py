@@ -27,7 +27,6 @@ _WITHOUT_EFFECT = {
     "grpc-infer-thread-count": "one thread serves gRPC",
     "grpc-infer-allocation-pool-size": "contexts of requests are always kept",
     "grpc-http2-max-pings-without-data": "--grpc-keepalive-time alone says how often clients are asked",
-    "allow-gpu-metrics": "metrics of GPUs are for their own exporter",
 }
 """Why they have none."""
 

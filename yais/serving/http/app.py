@@ -7,20 +7,19 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
-from prometheus_client.registry import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from yais.errors import Unavailable, YaisError
 from yais.serving.access import Access
+from yais.serving.front_resources import FrontResources
 from yais.serving.http.background import Background
 from yais.serving.http.cross_site import check_site
 from yais.serving.http.errors import error_response
 from yais.serving.http.infer import InferEndpoint, infer_path
 from yais.serving.http.options import HttpOptions
-from yais.serving.http.routes import routes
-from yais.serving.resources import ServingResources
+from yais.serving.http.routes import Metrics, routes
 
 __all__ = ["HttpApp"]
 
@@ -42,10 +41,10 @@ class HttpApp:
 
     def __init__(
         self,
-        resources: ServingResources,
+        resources: FrontResources,
         options: HttpOptions,
         access: Access,
-        registry: CollectorRegistry,
+        metrics: Metrics,
     ) -> None:
         self.options = options
         self.stopping = False
@@ -57,7 +56,7 @@ class HttpApp:
             max_bytes=options.max_input_bytes,
             at_once=options.max_requests,
         )
-        self._router = Router(routes(resources, registry), redirect_slashes=False)
+        self._router = Router(routes(resources, metrics), redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -12,15 +12,14 @@ from starlette.types import Receive, Scope, Send
 
 from yais.errors import Cancelled, InvalidArgument, status_of
 from yais.inference.request import InferResponse
+from yais.serving.front_resources import FrontResources
 from yais.serving.http.caller import HttpCaller
 from yais.serving.http.generate_request import generate_message
 from yais.serving.http.json_body import read_object
+from yais.serving.http.json_response import json_response
 from yais.serving.http.json_text import dump_json
-from yais.serving.http.operations import json_response
 from yais.serving.http.response_queue import ResponseQueue
 from yais.serving.http.tensor_json import encode
-from yais.serving.inference import infer
-from yais.serving.resources import ServingResources
 
 __all__ = ["generate", "generate_stream"]
 
@@ -30,7 +29,7 @@ _NOT_ONE = (
 )
 
 
-async def generate(resources: ServingResources, request: Request) -> Response:
+async def generate(resources: FrontResources, request: Request) -> Response:
     """Answer the one response of a model."""
     queue = await _submitted(resources, request)
     try:
@@ -42,7 +41,7 @@ async def generate(resources: ServingResources, request: Request) -> Response:
     return json_response(_response(first))
 
 
-async def generate_stream(resources: ServingResources, request: Request) -> Response:
+async def generate_stream(resources: FrontResources, request: Request) -> Response:
     """Answer the responses of a model as they come.
 
     An error before the first of them is answered as one, and a later one is the last event.
@@ -82,15 +81,15 @@ async def _events(queue: ResponseQueue, event: bytes | None) -> AsyncIterator[by
             return
 
 
-async def _submitted(resources: ServingResources, request: Request) -> ResponseQueue:
+async def _submitted(resources: FrontResources, request: Request) -> ResponseQueue:
     """Submit what a request asks for; return where its responses come."""
     model, version = request.path_params["model"], request.path_params.get("version", "")
     fields = await read_object(request)
-    signature = resources.models.find(model, version).model.signature
+    signature = await resources.signature(model, version)
     message = generate_message(signature, version, fields)
     queue, caller = ResponseQueue(), HttpCaller(request.scope["headers"])
     queue.on_close = caller.finished
-    queue.follow(infer(resources, message, caller, respond=queue.put))
+    queue.follow(resources.infer(message, caller, respond=queue.put))
     return queue
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 from starlette.types import Receive, Scope
@@ -13,7 +14,7 @@ from yais.core.clock import monotonic
 from yais.core.dispatcher import current_dispatcher
 from yais.errors import Unavailable
 from yais.inference.request import InferResponse
-from yais.protocol.infer_request import InferMessage
+from yais.serving.front_resources import FrontResources
 from yais.serving.http.background import Background
 from yais.serving.http.body import receive_body
 from yais.serving.http.caller import HttpCaller
@@ -24,8 +25,6 @@ from yais.serving.http.infer_header import ALL_BINARY, BinaryOutputs
 from yais.serving.http.infer_reply import encode_reply
 from yais.serving.http.json_text import LARGE
 from yais.serving.http.loop_dispatcher import LoopDispatcher
-from yais.serving.inference import infer
-from yais.serving.resources import ServingResources
 
 __all__ = ["InferEndpoint", "infer_path"]
 
@@ -65,7 +64,7 @@ class InferEndpoint:
     """
 
     def __init__(
-        self, resources: ServingResources, background: Background, *, max_bytes: int, at_once: int
+        self, resources: FrontResources, background: Background, *, max_bytes: int, at_once: int
     ) -> None:
         self._resources = resources
         self._background = background
@@ -101,10 +100,13 @@ class InferEndpoint:
         self, body: bytes, headers: Headers, caller: HttpCaller, model: str, version: str
     ) -> tuple[InferResponse, BinaryOutputs]:
         length = _json_length(headers, len(body))
-        if length is None or length < LARGE:
-            message, binary = self._decode(body, length, model, version)
+        if length is None:
+            signature = await self._resources.signature(model, version)
+            message, binary = decode_raw(body, signature, model, version)
+        elif length < LARGE:
+            message, binary = decode_infer(body, length, model, version)
         else:
-            message, binary = await self._background.run(self._decode, body, length, model, version)
+            message, binary = await self._background.run(decode_infer, body, length, model, version)
         del body
         turns = self._turns
         if turns.locked():
@@ -113,19 +115,13 @@ class InferEndpoint:
         else:
             await turns.acquire()
         try:
-            future = infer(self._resources, message, caller, decoupled=_DECOUPLED)
+            submit = partial(self._resources.infer, message, caller, decoupled=_DECOUPLED)
+            future = await asyncio.to_thread(submit) if self._resources.copies_much(message) else submit()
+            del submit
             del message
             return await cast(LoopDispatcher, current_dispatcher()).wait(future), binary
         finally:
             turns.release()
-
-    def _decode(
-        self, body: bytes, length: int | None, model: str, version: str
-    ) -> tuple[InferMessage, BinaryOutputs]:
-        if length is not None:
-            return decode_infer(body, length, model, version)
-        loaded = self._resources.models.find(model, version)
-        return decode_raw(body, loaded.model.signature, model, version)
 
     async def _turn(self) -> None:
         if self._waiting >= _MAX_WAITING:

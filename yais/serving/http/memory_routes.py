@@ -13,11 +13,11 @@ from starlette.responses import Response
 
 from yais.errors import InvalidArgument
 from yais.protocol import kserve_pb2 as pb
+from yais.serving.front_resources import FrontResources
 from yais.serving.http.json_body import read_object
 from yais.serving.http.json_fields import as_object, as_signed, as_string, as_unsigned, field
-from yais.serving.http.operations import json_response, perform
+from yais.serving.http.json_response import json_response
 from yais.serving.http.proto_json import to_json
-from yais.serving.resources import ServingResources
 from yais.serving.shared_memory_control import (
     CudaSharedMemoryRegisterContext,
     CudaSharedMemoryStatusContext,
@@ -37,13 +37,13 @@ __all__ = [
 ]
 
 
-async def system_status(resources: ServingResources, request: Request) -> Response:
+async def system_status(resources: FrontResources, request: Request) -> Response:
     """Answer the regions in system memory, or one of them, as an array."""
     asked = pb.SystemSharedMemoryStatusRequest(name=_region(request))
-    return _rows((await perform(SystemSharedMemoryStatusContext, resources, asked)).regions)
+    return _rows((await resources.perform(SystemSharedMemoryStatusContext, asked)).regions)
 
 
-async def system_register(resources: ServingResources, request: Request) -> Response:
+async def system_register(resources: FrontResources, request: Request) -> Response:
     """Attach to a region in system memory."""
     fields = await read_object(request)
     _require(fields, key="key", byte_size="byte_size")
@@ -53,24 +53,24 @@ async def system_register(resources: ServingResources, request: Request) -> Resp
         offset=field(fields, "offset", as_unsigned) or 0,
         byte_size=field(fields, "byte_size", as_unsigned) or 0,
     )
-    await perform(SystemSharedMemoryRegisterContext, resources, asked)
+    await resources.perform(SystemSharedMemoryRegisterContext, asked)
     return Response()
 
 
-async def system_unregister(resources: ServingResources, request: Request) -> Response:
+async def system_unregister(resources: FrontResources, request: Request) -> Response:
     """Let go of a region in system memory, or of all."""
     asked = pb.SystemSharedMemoryUnregisterRequest(name=_region(request))
-    await perform(SystemSharedMemoryUnregisterContext, resources, asked)
+    await resources.perform(SystemSharedMemoryUnregisterContext, asked)
     return Response()
 
 
-async def cuda_status(resources: ServingResources, request: Request) -> Response:
+async def cuda_status(resources: FrontResources, request: Request) -> Response:
     """Answer the regions on GPUs, or one of them, as an array."""
     asked = pb.CudaSharedMemoryStatusRequest(name=_region(request))
-    return _rows((await perform(CudaSharedMemoryStatusContext, resources, asked)).regions)
+    return _rows((await resources.perform(CudaSharedMemoryStatusContext, asked)).regions)
 
 
-async def cuda_register(resources: ServingResources, request: Request) -> Response:
+async def cuda_register(resources: FrontResources, request: Request) -> Response:
     """Attach to a region on a GPU."""
     fields = await read_object(request)
     handle = field(fields, "raw_handle", as_object) or {}
@@ -86,14 +86,14 @@ async def cuda_register(resources: ServingResources, request: Request) -> Respon
         device_id=field(fields, "device_id", as_signed) or 0,
         byte_size=field(fields, "byte_size", as_unsigned) or 0,
     )
-    await perform(CudaSharedMemoryRegisterContext, resources, asked)
+    await resources.perform(CudaSharedMemoryRegisterContext, asked)
     return Response()
 
 
-async def cuda_unregister(resources: ServingResources, request: Request) -> Response:
+async def cuda_unregister(resources: FrontResources, request: Request) -> Response:
     """Let go of a region on a GPU, or of all."""
     asked = pb.CudaSharedMemoryUnregisterRequest(name=_region(request))
-    await perform(CudaSharedMemoryUnregisterContext, resources, asked)
+    await resources.perform(CudaSharedMemoryUnregisterContext, asked)
     return Response()
 
 

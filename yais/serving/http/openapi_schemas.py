@@ -35,7 +35,7 @@ _LOG: dict[str, Schema] = {
     "log_warning": FLAG,
     "log_error": FLAG,
     "log_verbose_level": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
-    "log_format": {"type": "string", "enum": ["default", "ISO8601"]},
+    "log_format": {"type": "string", "enum": ["default", "ISO8601", "json"]},
 }
 
 

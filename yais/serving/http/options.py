@@ -25,6 +25,9 @@ class HttpOptions:
         Certificates; None for none.
     header_forward_pattern
         Regular expression; request headers that match it become parameters of inference requests.
+    reuse_port
+        Whether other processes may listen on the same port, if they say so too: connections are spread over
+        them.
     """
 
     address: str = "0.0.0.0"
@@ -33,3 +36,4 @@ class HttpOptions:
     max_requests: int = 1024
     tls: Tls | None = None
     header_forward_pattern: str = ""
+    reuse_port: bool = False

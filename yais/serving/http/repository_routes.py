@@ -11,48 +11,48 @@ from starlette.responses import Response
 
 from yais.errors import InvalidArgument
 from yais.protocol import kserve_pb2 as pb
+from yais.serving.front_resources import FrontResources
 from yais.serving.http.json_body import read_object
 from yais.serving.http.json_fields import as_object, as_string, field
-from yais.serving.http.operations import json_response, perform
+from yais.serving.http.json_response import json_response
 from yais.serving.model_control import (
     RepositoryIndexContext,
     RepositoryModelLoadContext,
     RepositoryModelUnloadContext,
 )
-from yais.serving.resources import ServingResources
 
 __all__ = ["load", "repository_index", "unload"]
 
 
-async def repository_index(resources: ServingResources, request: Request) -> Response:
+async def repository_index(resources: FrontResources, request: Request) -> Response:
     """Answer what models there are, as an array; what is empty is left out."""
     ready = (await read_object(request)).get("ready", False)
     if not isinstance(ready, bool):
         raise InvalidArgument("Invalid value for 'ready': expected a boolean")
     asked = pb.RepositoryIndexRequest(repository_name=_repository(request), ready=ready)
-    reply = await perform(RepositoryIndexContext, resources, asked)
+    reply = await resources.perform(RepositoryIndexContext, asked)
     return json_response([{field.name: value for field, value in row.ListFields()} for row in reply.models])
 
 
-async def load(resources: ServingResources, request: Request) -> Response:
+async def load(resources: FrontResources, request: Request) -> Response:
     """Load a model; answer when it is loaded."""
     asked = pb.RepositoryModelLoadRequest(
         repository_name=_repository(request), model_name=request.path_params["model"]
     )
     for key, value in (await _parameters(request)).items():
         asked.parameters[as_string(key)].CopyFrom(_parameter(key, value))
-    await perform(RepositoryModelLoadContext, resources, asked)
+    await resources.perform(RepositoryModelLoadContext, asked)
     return Response()
 
 
-async def unload(resources: ServingResources, request: Request) -> Response:
+async def unload(resources: FrontResources, request: Request) -> Response:
     """Unload a model; answer when it takes no requests any more."""
     asked = pb.RepositoryModelUnloadRequest(
         repository_name=_repository(request), model_name=request.path_params["model"]
     )
     for key, value in (await _parameters(request)).items():
         asked.parameters[as_string(key)].CopyFrom(_parameter(key, value))
-    await perform(RepositoryModelUnloadContext, resources, asked)
+    await resources.perform(RepositoryModelUnloadContext, asked)
     return Response()
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from prometheus_client.registry import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from yais.serving.front_resources import FrontResources
 from yais.serving.http import generate, memory_routes, metadata_routes, repository_routes, settings_routes
+from yais.serving.http.json_response import json_response
 from yais.serving.http.openapi import description
-from yais.serving.http.operations import json_response
 from yais.serving.http.page import page
-from yais.serving.resources import ServingResources
-from yais.telemetry.exposition import CONTENT_TYPE, exposition
+from yais.telemetry.exposition import CONTENT_TYPE
 
-__all__ = ["routes"]
+__all__ = ["Metrics", "routes"]
 
-Handler = Callable[[ServingResources, Request], Awaitable[Response]]
+Handler = Callable[[FrontResources, Request], Awaitable[Response]]
+
+Metrics = Callable[[], str]
+"""Returns all metrics as Prometheus' text. May block."""
 
 _MODEL = "/v2/models/{model}"
 _VERSION = "/v2/models/{model}/versions/{version}"
@@ -57,27 +59,27 @@ _ROUTES: tuple[tuple[str, list[str], Handler], ...] = (
 )
 
 
-def routes(resources: ServingResources, registry: CollectorRegistry) -> list[BaseRoute]:
+def routes(resources: FrontResources, metrics: Metrics) -> list[BaseRoute]:
     """Return all routes but those of infer.
 
     They raise `YaisError` for what is wrong with a request.
 
     Parameters
     ----------
-    registry
-        Of the metrics that `/metrics` shows.
+    metrics
+        Returns what `/metrics` shows.
     """
     return [
         Route("/", page, methods=["GET"]),
         Route("/openapi.json", _openapi, methods=["GET"]),
-        Route("/metrics", partial(_metrics, registry), methods=["GET"]),
+        Route("/metrics", partial(_metrics, metrics), methods=["GET"]),
         *(Route(path, partial(handler, resources), methods=methods) for path, methods, handler in _ROUTES),
     ]
 
 
-def _metrics(registry: CollectorRegistry, request: Request) -> Response:  # noqa: ARG001
+def _metrics(metrics: Metrics, request: Request) -> Response:  # noqa: ARG001
     # Not a coroutine: it runs on a thread of its own, since collecting takes long on a busy server.
-    return Response(exposition(registry), headers={"content-type": CONTENT_TYPE})
+    return Response(metrics(), headers={"content-type": CONTENT_TYPE})
 
 
 async def _openapi(request: Request) -> Response:  # noqa: ARG001

@@ -9,18 +9,18 @@ import threading
 from collections.abc import Iterator
 
 import uvicorn
-from prometheus_client.registry import CollectorRegistry
 
 from yais.core.clock import Deadline
 from yais.core.dispatcher import set_current_dispatcher
 from yais.core.loop_thread import LoopThread
 from yais.serving.access import Access, AccessOptions
+from yais.serving.front_resources import FrontResources
 from yais.serving.http.app import HttpApp
 from yais.serving.http.connection import KEEP_ALIVE, Connection, close_overdue
 from yais.serving.http.loop_dispatcher import LoopDispatcher
 from yais.serving.http.options import HttpOptions
+from yais.serving.http.routes import Metrics
 from yais.serving.http.tls import tls_context
-from yais.serving.resources import ServingResources
 
 __all__ = ["HttpOptions", "HttpServer"]
 
@@ -34,8 +34,8 @@ class HttpServer:
 
     Parameters
     ----------
-    registry
-        Of the metrics that `/metrics` shows.
+    metrics
+        Returns what `/metrics` shows.
 
     Attributes
     ----------
@@ -54,14 +54,14 @@ class HttpServer:
 
     def __init__(
         self,
-        resources: ServingResources,
+        resources: FrontResources,
         options: HttpOptions,
         access: AccessOptions,
-        registry: CollectorRegistry,
+        metrics: Metrics,
     ) -> None:
-        self._app = HttpApp(resources, options, Access(access), registry)
+        self._app = HttpApp(resources, options, Access(access), metrics)
         self._server = _Server(_config(self._app, options))
-        listener = _bind(options.address, options.port)
+        listener = _bind(options)
         self.port = listener.getsockname()[1]
         self._name = f"{options.address}:{self.port}"
         self._loop = LoopThread("yais-http")
@@ -79,6 +79,11 @@ class HttpServer:
     def in_flight(self) -> int:
         """Requests being served now, of every kind."""
         return len(self._server.server_state.tasks)
+
+    @property
+    def requests(self) -> int:
+        """Requests answered since the start."""
+        return self._server.server_state.total_requests
 
     def stop(self, grace: float, hurried: threading.Event | None = None) -> bool:
         """Refuse new requests, let those in flight end; return whether they did within `grace` seconds.
@@ -190,7 +195,8 @@ def _config(app: HttpApp, options: HttpOptions) -> uvicorn.Config:
     )
 
 
-def _bind(address: str, port: int) -> socket.socket:
+def _bind(options: HttpOptions) -> socket.socket:
+    address, port = options.address, options.port
     if not 0 <= port < 65536:
         raise ValueError(f"got port {port}, expected 0 to 65535")
     try:
@@ -200,6 +206,8 @@ def _bind(address: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if options.reuse_port:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(target)
             listener.setblocking(False)
         except OSError:

@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from yais.errors import InvalidArgument
 from yais.protocol import kserve_pb2 as pb
+from yais.serving.front_resources import FrontResources
 from yais.serving.http.json_body import read_object
 from yais.serving.http.json_fields import as_array, as_string, field
-from yais.serving.http.operations import json_response, perform
+from yais.serving.http.json_response import json_response
 from yais.serving.log_control import LogSettingsContext
-from yais.serving.resources import ServingResources
 from yais.serving.trace_control import TraceSettingContext
 
 __all__ = ["log_settings", "trace_setting"]
@@ -21,25 +21,25 @@ __all__ = ["log_settings", "trace_setting"]
 _LEVEL = "trace_level"  # the one setting with several values
 
 
-async def trace_setting(resources: ServingResources, request: Request) -> Response:
+async def trace_setting(resources: FrontResources, request: Request) -> Response:
     """Answer the settings of traces, for a model or for all; POST changes some before."""
     asked = pb.TraceSettingRequest(model_name=request.path_params.get("model", ""))
     if request.method == "POST":
         fields = await read_object(request)
         for key in fields:
             asked.settings[as_string(key)].value.extend(_trace_values(fields, key))
-    reply = await perform(TraceSettingContext, resources, asked)
+    reply = await resources.perform(TraceSettingContext, asked)
     return json_response({key: _trace_value(key, reply.settings[key]) for key in sorted(reply.settings)})
 
 
-async def log_settings(resources: ServingResources, request: Request) -> Response:
+async def log_settings(resources: FrontResources, request: Request) -> Response:
     """Answer the settings of the log; POST changes some before."""
     asked = pb.LogSettingsRequest()
     if request.method == "POST":
         for key, value in (await read_object(request)).items():
             if value is not None:  # as in Triton, nothing is changed then
                 asked.settings[as_string(key)].CopyFrom(_log_value(key, value))
-    reply = await perform(LogSettingsContext, resources, asked)
+    reply = await resources.perform(LogSettingsContext, asked)
     settings = {}
     for key in sorted(reply.settings):
         setting = reply.settings[key]

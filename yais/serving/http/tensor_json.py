@@ -11,7 +11,7 @@ import numpy as np
 from yais.core.tensor import DataType, TensorSpec
 from yais.engines.engine import Array
 from yais.errors import Internal, InvalidArgument
-from yais.inference.request import TensorData
+from yais.protocol.infer_request import TensorData
 from yais.protocol.tensor_codec import encode as encode_array
 from yais.protocol.tensor_codec import objects
 from yais.serving.http.json_text import PIECE, dump_json

@@ -1,0 +1,28 @@
+"""A frontend for tests of the crew: loses its first link, and is ready with the second."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from yais.serving.frontends.control import Connect, ControlChannel, Parted, Ready, Stop, Waiting
+
+
+def main() -> None:
+    """Do what the supervisor says until it says to stop."""
+    channel = ControlChannel(socket.socket(fileno=int(sys.argv[1])))
+    channel.receive()
+    channel.send(Waiting())
+    links: list[int] = []
+    while (received := channel.receive()) is not None and not isinstance(received[0], Stop):
+        message = received[0]
+        if isinstance(message, Connect):
+            links.append(message.link)
+            channel.send(Parted(links[0]))  # the second time this is news of yesterday
+            if len(links) > 1:
+                channel.send(Ready())
+    sys.exit(links != [1, 2])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Frontend processes: several that take requests, and one with the models that serves them all."""

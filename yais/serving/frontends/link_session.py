@@ -1,0 +1,399 @@
+"""What a frontend has of one engine process, from when it is connected until it is gone."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import pickle
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from yais.core.clock import NANOSECONDS, monotonic
+from yais.core.dispatcher import Dispatcher
+from yais.errors import InvalidArgument, Unavailable
+from yais.inference.request import InferResponse, ResponseForm
+from yais.rpc.completion_queue import MetadataItem
+from yais.serving.frontends.form_numbers import KnownForms
+from yais.serving.frontends.form_responses import ResponseForms
+from yais.serving.frontends.link_bundles import parts_of
+from yais.serving.frontends.link_connection import LinkConnection
+from yais.serving.frontends.link_contents import get_all
+from yais.serving.frontends.link_frames import Message
+from yais.serving.frontends.link_future import LinkFuture
+from yais.serving.frontends.link_messages import (
+    ANSWER,
+    BUNDLES,
+    CANCEL,
+    CREDIT,
+    ERROR,
+    FORM,
+    FREE,
+    HELLO,
+    PUSH,
+    READ,
+    REPLY,
+    RESPONSE,
+    SPLIT,
+    SYNC,
+    error_from,
+)
+from yais.serving.frontends.link_outgoing import OutgoingRequest
+from yais.serving.frontends.link_requests import RequestWriter
+from yais.serving.frontends.link_statistics import LinkStatistics
+from yais.serving.frontends.link_stream import ResponseTaker
+from yais.serving.frontends.link_thread import LinkThread
+from yais.serving.frontends.payload_memory import Contents, PayloadReader
+
+__all__ = ["EngineSession"]
+
+_log = logging.getLogger("yais.serving")
+
+Bundle = Sequence[LinkFuture[InferResponse]]
+
+
+class EngineSession:
+    """A frontend's end of one connection. Thread-safe.
+
+    Parameters
+    ----------
+    connection
+        To the engine process.
+    thread
+        Of the link.
+    threads
+        Where responses of decoupled models are handed out.
+    memory
+        Bytes of shared memory to send contents in.
+    told
+        See `EngineLink`.
+    ended
+        Called when the engine process is gone, and everything that was pending has failed.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        thread: LinkThread,
+        threads: Executor,
+        memory: int,
+        told: Callable[[str, Any], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._threads = threads
+        self._told = told
+        self._on_ended = ended
+        self._lock = threading.Lock()
+        self._connection = LinkConnection(
+            connection, thread, "the engine process", self._handle, self._end, self._unsent
+        )
+        self._writer = RequestWriter(memory, self._connection.post)
+        self._reader: PayloadReader | None = None
+        self._answers = KnownForms()
+        self._forms = ResponseForms()
+        self._waiting: list[OutgoingRequest] = []
+        self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
+        self._unread = 0  # since when the engine process has not read what was sent, ns; 0 if it has
+        self._pending: dict[int, Bundle | LinkFuture[Any]] = {}
+        self._takers: dict[int, ResponseTaker] = {}
+        self._next = 1
+        self._reason = ""  # why it is over
+        self._connection.post((HELLO, memory), [os.dup(self._writer.payload.descriptor)])
+        thread.add(self._connection)
+        self._connection.flush()
+
+    @property
+    def pending(self) -> int:
+        """Requests without an answer."""
+        bundled = [len(each) - 1 for each in list(self._pending.values()) if not isinstance(each, LinkFuture)]
+        return len(self._pending) + sum(bundled) + len(self._waiting)
+
+    def submit(self, request: OutgoingRequest, dispatcher: Dispatcher | None) -> None:
+        """Send a request: when the dispatcher, whose thread this is, has run empty, or at once without.
+
+        While the engine process has not read what was sent before, requests gather: so much the cheaper each.
+        """
+        request.future.on_cancel = self._withdraw
+        with self._lock:
+            self._waiting.append(request)
+        if dispatcher is None:
+            self._send()
+        elif dispatcher not in self._flushing:
+            self._flushing.add(dispatcher)
+            dispatcher.when_drained(partial(self._flush, dispatcher))
+
+    def call(
+        self, future: LinkFuture[bytes], method: str, request: bytes, headers: tuple[MetadataItem, ...] | None
+    ) -> None:
+        """Send a call."""
+        try:
+            with self._lock:
+                self._expect_alive()
+                number = self._next
+                self._register(future)
+                self._writer.write_call(number, method, request, headers)
+                self._recall([future])
+        except Exception as error:
+            future.fail(error)
+        else:
+            self._connection.flush()
+
+    def silence(self) -> float:
+        """Return for how many seconds the engine process has not read what was sent; ask whether it does."""
+        with self._lock:
+            since = self._unread
+            if not since:
+                self._ask()
+        self._connection.send()
+        return (monotonic() - since) / NANOSECONDS if since else 0.0
+
+    def statistics(self) -> LinkStatistics:
+        """Return the numbers of now."""
+        writer = self._writer
+        return LinkStatistics(
+            requests=writer.requests,
+            bundles=writer.bundles,
+            pending=self.pending,
+            sends=self._connection.sends,
+            sent_bytes=self._connection.sent_bytes,
+            shared_bytes=writer.payload.shared_bytes,
+            overflows=writer.payload.overflows,
+        )
+
+    # --- Sending ----------------------------------------------------------------------------------------
+
+    def _flush(self, dispatcher: Dispatcher) -> None:
+        self._flushing.discard(dispatcher)
+        self._send()
+
+    def _send(self) -> None:
+        failed: list[tuple[OutgoingRequest, Exception]] = []
+        with self._lock:
+            if self._unread or not self._waiting:
+                return
+            requests, self._waiting = self._waiting, []
+            for group in self._groups([each for each in requests if not each.future.done()]):
+                number = self._next
+                try:
+                    self._expect_alive()
+                    self._expect(group)
+                    self._writer.write(number, group)
+                    self._recall([each.future for each in group])
+                except Exception as raised:
+                    self._pending.pop(number, None)
+                    self._takers.pop(number, None)
+                    failed += [(each, raised) for each in group]
+            self._ask()
+        self._connection.send()
+        for request, error in failed:
+            request.future.fail(error.with_traceback(None))  # which leads here, to all of these requests
+
+    def _groups(self, requests: Sequence[OutgoingRequest]) -> Sequence[Sequence[OutgoingRequest]]:
+        try:
+            return self._writer.groups(requests)
+        except Exception:  # of one of them, which is to fail alone
+            return [[each] for each in requests]
+
+    def _unsent(self, message: Message, error: Exception) -> None:
+        """Fail the requests of a message that could not be encoded."""
+        pending = self._pending.pop(message[1], None)
+        self._takers.pop(message[1], None)
+        failure = InvalidArgument(f"the request cannot be sent to the engine process: {error}")
+        for future in [pending] if isinstance(pending, LinkFuture) else pending or ():
+            future.fail(failure)
+
+    def _expect(self, group: Sequence[OutgoingRequest]) -> None:
+        """Take in that requests are about to be written: other threads may send them before this goes on."""
+        if len(group) > 1:
+            self._pending[self._next] = [each.future for each in group]
+        for each in group:
+            each.future.id = each.message.id
+            if each.respond is not None:
+                taken = partial(self._taken, self._next)
+                self._takers[self._next] = ResponseTaker(each.respond, self._threads, taken)
+            self._register(each.future, bundled=len(group) > 1)
+
+    def _register(self, future: LinkFuture[Any], *, bundled: bool = False) -> None:
+        future.number = self._next
+        if not bundled:
+            self._pending[self._next] = future
+        self._next += 1
+        future.on_cancel = self._cancel
+
+    def _recall(self, futures: Sequence[LinkFuture[Any]]) -> None:
+        """Cancel what was cancelled while it was written: the engine process did not know of it then."""
+        for each in futures:
+            if each.cancelled():
+                self._connection.post((CANCEL, each.number))
+
+    def _ask(self) -> None:
+        """Ask whether the engine process reads."""
+        if not self._reason:
+            self._connection.post((SYNC,))
+            self._unread = monotonic()
+
+    def _withdraw(self, future: LinkFuture[Any]) -> None:
+        """Forget a request that was cancelled before it was sent."""
+        with self._lock:
+            self._waiting = [each for each in self._waiting if each.future is not future]
+
+    def _cancel(self, future: LinkFuture[Any]) -> None:
+        self._connection.post((CANCEL, future.number))
+        self._connection.flush()
+
+    def _taken(self, number: int, count: int) -> None:
+        self._connection.post((CREDIT, number, count))
+        self._connection.flush()
+
+    def _expect_alive(self) -> None:
+        if self._reason:
+            raise Unavailable(f"the engine process does not answer: {self._reason}")
+
+    # --- Receiving, on the link's thread ----------------------------------------------------------------
+
+    def _handle(self, messages: list[Message], descriptors: collections.deque[int]) -> None:
+        for kind, *fields in messages:
+            if kind == ANSWER:
+                self._answered(descriptors, *fields)
+            elif kind == READ:
+                self._unread = 0
+                self._send()
+            elif kind == FREE:
+                with self._lock:
+                    for place in fields[0]:
+                        self._writer.payload.take_back(place)
+            elif kind == FORM:
+                number, form = fields
+                self._answers.told(number, self._forms.the(pickle.loads(form)) if number else None)
+            elif kind == ERROR:
+                self._failed(*fields)
+            elif kind == RESPONSE:
+                self._responded(descriptors, *fields)
+            elif kind == REPLY:
+                self._replied(descriptors, *fields)
+            else:
+                self._told_more(kind, fields, descriptors)
+
+    def _told_more(self, kind: int, fields: list[Any], descriptors: collections.deque[int]) -> None:
+        """Handle what comes less often."""
+        if kind == BUNDLES:
+            self._writer.limits[fields[0]] = fields[1]
+        elif kind == SPLIT:
+            bundle = self._take(fields[0])
+            self._pending.update({each.number: each for each in bundle})  # type: ignore[union-attr]
+        elif kind == PUSH:
+            self._pushed(*fields)
+        elif kind == HELLO:
+            self._reader = PayloadReader.take(descriptors, fields[0], self._connection.freed.append)
+        else:
+            raise InvalidArgument(f"got message {kind}, expected one that an engine process sends")
+
+    def _responded(
+        self, descriptors: collections.deque[int], number: int, form: int, contents: Sequence[Contents]
+    ) -> None:
+        pending = self._pending.get(number)
+        response = self._response(form, getattr(pending, "id", ""), contents, descriptors)
+        taker = self._takers.get(number)
+        if taker is not None:
+            taker.put(response)
+        elif not 0 < number < self._next:  # of one that was cancelled some may come after its end
+            raise InvalidArgument(f"got a response to {number}, expected one to what streams")
+
+    def _answered(
+        self,
+        descriptors: collections.deque[int],
+        number: int,
+        form: int,
+        id_: str,
+        contents: Sequence[Contents],
+    ) -> None:
+        response = self._response(form, id_, contents, descriptors)
+        pending = self._take(number)
+        if not isinstance(pending, LinkFuture):
+            self._deal_out(pending, response)
+            return
+        taker = self._takers.pop(number, None) if self._takers else None
+        if taker is None:
+            pending.answer(response)
+        else:
+            taker.end(lambda error: pending.answer(response) if error is None else pending.fail(error))
+
+    def _deal_out(self, bundle: Bundle, answer: InferResponse) -> None:
+        count = len(bundle)
+        form = self._forms.single(answer.form, count)
+        parts = [parts_of(tensor, count) for tensor in answer.data]
+        for index, future in enumerate(bundle):
+            future.answer(InferResponse(form, future.id, [part[index] for part in parts]))
+
+    def _failed(self, number: int, code: int, kind: str, text: str) -> None:
+        pending = self._take(number)
+        error = error_from(code, kind, text)
+        taker = self._takers.pop(number, None)
+        if isinstance(pending, LinkFuture):
+            if taker is None:
+                pending.fail(error)
+            else:
+                taker.end(lambda raised: pending.fail(raised or error))
+        else:
+            for each in pending:
+                each.fail(error)
+
+    def _replied(self, descriptors: collections.deque[int], number: int, contents: Contents) -> None:
+        reply = self._whole(contents, descriptors)
+        pending = self._take(number)
+        assert isinstance(pending, LinkFuture)
+        pending.answer(reply)
+
+    def _response(
+        self, number: int, id_: str, contents: Sequence[Contents], descriptors: collections.deque[int]
+    ) -> InferResponse:
+        form: ResponseForm = self._answers[number]
+        reader = self._expect_hello()
+        of_bytes = [i for i, spec in enumerate(form.outputs) if not spec.datatype.size]
+        data = get_all(reader, contents, descriptors, of_bytes)
+        return InferResponse(form, id_, [memoryview(each) if type(each) is bytes else each for each in data])
+
+    def _pushed(self, topic: str, value: bytes) -> None:
+        try:
+            self._told(topic, pickle.loads(value))
+        except Exception:
+            _log.exception("what the engine process said of '%s' could not be used", topic)
+
+    def _take(self, number: int) -> Bundle | LinkFuture[Any]:
+        try:
+            return self._pending.pop(number)
+        except KeyError:
+            raise InvalidArgument(f"got an answer to {number}, expected one to what is pending") from None
+
+    def _whole(self, contents: Contents, descriptors: collections.deque[int]) -> bytes:
+        return bytes(self._expect_hello().get(contents, descriptors))
+
+    def _expect_hello(self) -> PayloadReader:
+        if self._reader is None:
+            raise InvalidArgument("got a message, expected that the engine process says of its memory first")
+        return self._reader
+
+    def _end(self, reason: str) -> None:
+        with self._lock:
+            self._reason = reason
+            self._unread = 0
+            waiting, self._waiting = self._waiting, []
+            pending, self._pending = list(self._pending.values()), {}
+            takers, self._takers = self._takers, {}
+            self._writer.payload.close()
+        self._reader = None
+        pending += [each.future for each in waiting]
+        error = Unavailable(f"the request was not answered: {reason}")
+        for each in pending:
+            for future in [each] if isinstance(each, LinkFuture) else each:
+                taker = takers.get(future.number)
+                if taker is None:
+                    future.fail(error)
+                else:
+                    taker.end(lambda raised, future=future: future.fail(raised or error))  # type: ignore[misc]
+        self._on_ended()
