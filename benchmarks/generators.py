@@ -79,9 +79,9 @@ def perf_analyzer(
         # out a noisy machine here, so three windows are taken as they are.
         command += ["-p", str(max(100, round(seconds * 1000 / WINDOWS))), "-r", str(WINDOWS), "-s", "1000"]
         command += ["-f", str(table)]
-        requests, used, own = _inferences(server.target, model), cpu_seconds(server.pid), _children()
+        requests, used, own = inferences(server.target, model), cpu_seconds(server.pid), _children()
         output_of(command, seconds + SPARE_SECONDS, cpu)
-        requests = _inferences(server.target, model) - requests
+        requests = inferences(server.target, model) - requests
         used, own = cpu_seconds(server.pid) - used, _children() - own
         if not table.exists() or not requests:
             raise BenchmarkError(f"{Path(program[0]).name} measured nothing")
@@ -109,7 +109,7 @@ def has_perf_analyzer() -> bool:
     return os.access(PERF_ANALYZER, os.X_OK)
 
 
-def _inferences(target: str, model: str) -> int:
+def inferences(target: str, model: str) -> int:
     """Return how many requests the server has answered since it started, by its own statistics."""
     with grpc.insecure_channel(target) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)

@@ -54,6 +54,7 @@ class Call:
     """A call that has just arrived; see `yais.serving.caller.Caller`."""
 
     waited = 0
+    protocol = "GRPC"
     deadline: Deadline = NEVER
     metadata = Metadata(())
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from benchmarks.generators import Measurement
 from benchmarks.servers import AIO, PEERS_PYTHON, SERVERS, SYNC, YAIS
@@ -18,7 +18,11 @@ from benchmarks.servers import AIO, PEERS_PYTHON, SERVERS, SYNC, YAIS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from _typeshed import DataclassInstance
+
 MISSING = "-"
+
+_Figures = TypeVar("_Figures", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,10 @@ class Goal:
         return ratio >= self.bound if self.figure == "rate" else ratio <= self.bound
 
 
-def medians(rounds: Sequence[Measurement]) -> Measurement:
-    """Return the median of each figure by itself."""
-    return Measurement(
-        **{field.name: median(getattr(one, field.name) for one in rounds) for field in fields(Measurement)}
-    )
+def medians(rounds: Sequence[_Figures]) -> _Figures:
+    """Return the median of each figure by itself, of measurements that are dataclasses of numbers."""
+    names = [field.name for field in fields(rounds[0])]
+    return type(rounds[0])(**{name: median(getattr(one, name) for one in rounds) for name in names})
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:

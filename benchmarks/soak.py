@@ -24,8 +24,6 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 90.0
-"""Seconds for what must come to an end."""
 
 MESSAGES_PER_SECOND = 2000
 """Of all clients together, roughly: streams stay open for seconds because callers take their time."""
@@ -39,7 +37,8 @@ SPARE_TASKS = 8
 class Plan:
     """How much load, for how long; `kill_every` in seconds.
 
-    `growth` is the share by which memory may differ between two moments under the same load.
+    `patience` is the seconds that something may take to come to its end, `growth` the share by which memory
+    may differ between two moments under the same load.
     """
 
     seconds: float
@@ -47,6 +46,7 @@ class Plan:
     streams: int
     processes: int
     kill_every: float
+    patience: float
     growth: float
     seed: int
 
@@ -112,7 +112,7 @@ class Clients:
         self._folder = folder
         self._random = random.Random(plan.seed)
         self._logs: list[Path] = []
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: dict[subprocess.Popen[bytes], Path] = {}  # with their logs
 
     def start(self, *further: str) -> None:
         """Start one more."""
@@ -125,16 +125,19 @@ class Clients:
         with log.open("wb") as output:
             process = subprocess.Popen([*command, *further], stdout=output, stderr=subprocess.STDOUT)
         self._logs.append(log)
-        self._running.append(process)
+        self._running[process] = log
 
     def kill_one(self) -> None:
         """Kill one, whatever it is doing."""
-        process = self._running.pop(self._random.randrange(len(self._running)))
+        process = self._random.choice(list(self._running))
+        del self._running[process]
         process.kill()
         process.wait()
 
     def finish(self) -> list[str]:
         """Let all come to their end; return what is wrong with that."""
+        # One that has just begun does not take the signal yet.
+        until(lambda: all(log.stat().st_size for log in self._running.values()), self._plan.patience)
         for process in self._running:
             process.send_signal(signal.SIGTERM)
         return self.wait()
@@ -144,7 +147,7 @@ class Clients:
         wrong = []
         for process in self._running:
             try:
-                code = process.wait(PATIENCE)
+                code = process.wait(self._plan.patience)
             except subprocess.TimeoutExpired:
                 wrong.append("a client did not end: some stream hangs")
                 continue
@@ -184,10 +187,10 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def warm_up(server: Server, clients: Clients) -> None:
+def warm_up(server: Server, clients: Clients, patience: float) -> None:
     """Let the server start whatever it starts only once: one client, until every kind has been served."""
     clients.start()
-    until(lambda: server.state()["calls"] > 500, PATIENCE)
+    until(lambda: server.state()["calls"] > 500, patience)
 
 
 def load(plan: Plan, server: Server, clients: Clients, report: Report) -> None:
@@ -255,9 +258,9 @@ def soak(plan: Plan) -> Report:
     report = Report()
     contexts = max(8, plan.streams // 8)  # there are 19 RPCs, so that few streams have to wait
     with started(plan, contexts) as (server, clients):
-        warm_up(server, clients)
+        warm_up(server, clients, plan.patience)
         report.wrong += clients.finish()
-        until(lambda: server.state()["in_flight"] == 0, PATIENCE)
+        until(lambda: server.state()["in_flight"] == 0, plan.patience)
         report.before = server.state(thorough=True)
         clients.start()
         load(plan, server, clients, report)
@@ -280,6 +283,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=2600)
     parser.add_argument("--processes", type=int, default=8, help="which share connections and streams")
     parser.add_argument("--kill-every", type=float, default=2.0, help="seconds between kills of a process")
+    parser.add_argument("--patience", type=float, default=90.0, help="seconds for what must come to an end")
     parser.add_argument("--growth", type=float, default=0.1, help="share by which memory may grow")
     parser.add_argument("--seed", type=int, default=0)
     plan = Plan(**vars(parser.parse_args()))

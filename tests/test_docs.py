@@ -23,6 +23,8 @@ FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
+SECTION = re.compile(r"\]\(([^()\s#]+\.md)\),\s+\"([A-Z][^\"]+)\"")
+TITLE = re.compile(r"^#+ (.+)$|\*\*([^*]+)\*\*", re.MULTILINE)
 ELSEWHERE = ("https://", "http://", "mailto:", "#")
 
 
@@ -47,6 +49,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in targets if not (page.parent / link).exists()] == []
 
 
+def sections(text: str) -> list[tuple[str, str]]:
+    """What a page says another has: the other, and the title of a section or a paragraph of it."""
+    return [(link, " ".join(title.split()).rstrip(",.")) for link, title in SECTION.findall(text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_sections_that_are_named_are_there(page: Path) -> None:
+    for link, wanted in sections(page.read_text(encoding="utf-8")):
+        other = (page.parent / link).read_text(encoding="utf-8")
+        titles = [" ".join("".join(found).split()) for found in TITLE.findall(other)]
+        assert any(wanted in title for title in titles), f'{link} has no "{wanted}"'
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_python_compiles(page: Path) -> None:
     for line, code in blocks(page.read_text(encoding="utf-8")):
@@ -61,6 +76,10 @@ def test_links_and_blocks_are_found() -> None:
         "../e.md",
     ]
     assert blocks("x\n```python\ny = 1\n```\n```\nno\n```\n") == [(2, "y = 1\n")]
+
+
+def test_sections_are_found() -> None:
+    assert sections('See [a](b.md), "A\nsection", and [c](d.md).') == [("b.md", "A section")]
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:

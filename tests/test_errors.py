@@ -9,7 +9,16 @@ import grpc
 import pytest
 
 from yais import errors
-from yais.errors import Code, DeadlineExceeded, NotFound, Unknown, YaisError, status_of
+from yais.errors import (
+    Code,
+    DataLoss,
+    DeadlineExceeded,
+    NotFound,
+    Unknown,
+    YaisError,
+    error_of,
+    status_of,
+)
 
 CLASSES = [
     kind
@@ -63,3 +72,11 @@ def test_a_missed_deadline_is_a_timeout() -> None:
 )
 def test_foreign_exceptions(error: BaseException, code: Code, message: str) -> None:
     assert status_of(error) == (code, message)
+
+
+def test_an_error_of_a_program_is_not_what_servers_answer() -> None:
+    class Corrupt(YaisError):
+        code = Code.DATA_LOSS
+
+    assert type(error_of(Code.DATA_LOSS, "x")) is DataLoss
+    assert status_of(Corrupt("x")) == (Code.DATA_LOSS, "x")
