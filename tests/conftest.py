@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import contextlib
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -13,3 +15,19 @@ sys.path.append(str(Path(__file__).parents[1] / "examples/01_basic_grpc"))
 # interrupt programs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long one example takes says nothing while other tests run beside it.
+with contextlib.suppress(ImportError):  # it is not needed everywhere that tests/gpu is run
+    from hypothesis import settings
+
+    settings.register_profile("tests", deadline=None)
+    settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the many objects that pytest makes of tests from the garbage collector.
+
+    With them `gc.collect()`, by which tests look for what is left, takes 0.3 s.
+    """
+    gc.collect()
+    gc.freeze()

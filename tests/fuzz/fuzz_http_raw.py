@@ -117,13 +117,16 @@ def attack_raw(target: Target, random: Random) -> str:
     received = received.replace(_CONTINUE, b"")
     answers = io.BytesIO(received)
     statuses = set()
-    while answers.tell() < len(received):
+    while (start := answers.tell()) < len(received):
         try:
             response = HTTPResponse(cast(socket.socket, _Received(answers)))
             response.begin()
             body = response.read()
         except HTTPException as error:
-            raise AssertionError(f"{received[-500:]!r} is no answer: {error!r}") from None
+            found = (
+                f"{received[start:][:500]!r}, after {start} of {len(received)} bytes to {message[-500:]!r}"
+            )
+            raise AssertionError(f"{found}, is no answer: {error!r}") from None
         statuses.add(judge(response, body))
     return " ".join(sorted(statuses)) or "nothing"
 
