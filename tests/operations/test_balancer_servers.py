@@ -30,9 +30,8 @@ def servers():
 def balancer(request, servers, tmp_path_factory):
     at = tmp_path_factory.mktemp(request.param)
     addresses = [server.address for server in servers]
-    with balancing(
-        request.param, at, "--health-interval", HEALTH_INTERVAL, *addresses, servers=2
-    ) as balancer:
+    health = ("--health-interval", HEALTH_INTERVAL, "--health-timeout", SOON, "--connect-timeout", SOON)
+    with balancing(request.param, at, *health, *addresses, servers=2) as balancer:
         yield balancer
 
 
@@ -59,7 +58,7 @@ def test_a_server_that_drains_fails_no_request(servers, balancer, which):
     loads = Loads(balancer.address)
     loads.more(200)
     servers[which].drain()
-    assert balancer.serving() == 1
+    eventually(lambda: balancer.serving() == 1)
     loads.more(200)
     restart(servers[which], balancer)
     assert not loads.stop()

@@ -86,11 +86,13 @@ def test_health_decides_and_never_a_panic():
     assert not cluster.close_connections_on_host_health_failure  # what is in flight on it may end
 
 
-@pytest.mark.parametrize(("interval", "timeout"), [(0.2, 1000), (1, 1000), (5, 5000)])
-def test_a_busy_server_has_time_to_tell_its_health(interval, timeout):
-    (cluster,) = bootstrap("a:1", "--health-interval", interval).static_resources.clusters
+@pytest.mark.parametrize(
+    ("options", "timeout"), [((), 1000), (("--health-interval", 0.2), 1000), (("--health-timeout", 2.5), 2500)]
+)
+def test_a_busy_server_has_time_to_tell_its_health(options, timeout):
+    (cluster,) = bootstrap("a:1", *options).static_resources.clusters
     assert cluster.health_checks[0].timeout.ToMilliseconds() == timeout
-    assert f"timeout check {timeout}ms\n" in rendered("a:1", "--health-interval", interval, "--haproxy")
+    assert f"timeout check {timeout}ms\n" in rendered("a:1", *options, "--haproxy")
 
 
 def test_a_name_stands_for_all_its_servers():

@@ -175,7 +175,7 @@ def test_rates(server, monkeypatch, distribution, schedule):
 
     monkeypatch.setattr(f"yais.tools.perf_run.{schedule}", Known)
     arguments = ("--request-rate-range", "100:300:200", "--request-distribution", distribution)
-    levels = measured(server, "simple", *arguments)
+    levels = measured(server, "simple", *arguments, "-p", "400")  # dozens of requests, for the rates to tell
     assert [level["request_rate"] for level in levels] == asked == [100, 300]
     assert levels[1]["throughput"] > levels[0]["throughput"]
 

@@ -22,13 +22,6 @@ next one. 950 is less than either, with room for metadata and streams, so that a
 comes early. It is as many as TensorRT Laboratory's siege had outstanding, for the same reason.
 """
 
-_HEALTH_TIMEOUT = 1.0
-"""Seconds that an answer about health may take at least, however often it is asked for.
-
-A server with 950 requests of 1 ms in flight on a busy machine took up to 0.4 s. If all servers were left out
-because all are busy, there would be none.
-"""
-
 _HEADER = re.compile(r"[a-z0-9][a-z0-9_.\-]*")
 _MOST_REQUESTS = 1_000_000  # so that those of all servers of a pool are a number that Envoy takes
 _SERVICE = re.compile(r"[\w.\-/]{0,100}", re.ASCII)
@@ -56,6 +49,9 @@ class Balancer:
         Seconds to connect to a server.
     health_interval
         Seconds between looks at a server's health. One that drains is left out after about as long.
+    health_timeout
+        Seconds that an answer about health may take. A server with 950 requests of 1 ms in flight on a busy
+        machine took up to 0.4; if all were left out because all are busy, there would be none.
     health_service
         Name to ask about; "" for the server as a whole.
     retries
@@ -77,6 +73,7 @@ class Balancer:
     max_requests: int = MAX_REQUESTS
     connect_timeout: float = 0.25
     health_interval: float = 1.0
+    health_timeout: float = 1.0
     health_service: str = ""
     retries: int = 2
 
@@ -99,11 +96,6 @@ class Balancer:
         self._check_numbers()
 
     @property
-    def health_timeout(self) -> float:
-        """Seconds that an answer about health may take: the interval, or a second if that is longer."""
-        return max(self.health_interval, _HEALTH_TIMEOUT)
-
-    @property
     def ordered_routes(self) -> tuple[Route, ...]:
         """The routes as they are looked at: of models, then of methods."""
         return tuple(sorted(self.routes, key=lambda route: not route.model))
@@ -117,7 +109,7 @@ class Balancer:
                 raise InvalidArgument(f"got port {port}, expected 0 to 65535")
 
     def _check_numbers(self) -> None:
-        for name in ("connect_timeout", "health_interval"):
+        for name in ("connect_timeout", "health_interval", "health_timeout"):
             seconds = getattr(self, name)
             if not (math.isfinite(seconds) and 0.001 <= seconds <= 3600):
                 raise InvalidArgument(f"got {name}={seconds!r}, expected seconds from 0.001 to 3600")

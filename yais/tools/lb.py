@@ -62,6 +62,9 @@ def lb() -> None:
 @click.option(
     "--health-interval", default=1.0, show_default=True, help="Seconds between looks at a server's health."
 )
+@click.option(
+    "--health-timeout", default=1.0, show_default=True, help="Seconds that an answer about health may take."
+)
 @click.option("--health-service", default="", help="What to ask about.  [default: the server as a whole]")
 @click.option(
     "--retries",
