@@ -225,7 +225,7 @@ def test_the_drain_waits_for_every_executor():
         stopped = Log()
         thread = threading.Thread(target=lambda: stopped.add(client.server.stop(SOON)))
         thread.start()
-        # gRPC core may keep a call that arrives in the very moment until the server has stopped (grpc/grpc#41785).
+        # gRPC core may keep a call that arrives in the very moment until the end (grpc/grpc#41785).
         eventually(lambda: client.one(0, rpc="Status", timeout=0.5).exception(SOON) is not None)
         assert not stopped.entries
         future.set_result(2)

@@ -87,7 +87,8 @@ def test_health_decides_and_never_a_panic():
 
 
 @pytest.mark.parametrize(
-    ("options", "timeout"), [((), 1000), (("--health-interval", 0.2), 1000), (("--health-timeout", 2.5), 2500)]
+    ("options", "timeout"),
+    [((), 1000), (("--health-interval", 0.2), 1000), (("--health-timeout", 2.5), 2500)],
 )
 def test_a_busy_server_has_time_to_tell_its_health(options, timeout):
     (cluster,) = bootstrap("a:1", *options).static_resources.clusters
