@@ -15,6 +15,6 @@ for ((number = 0; number < ${1:-2}; number++)); do
         --drain-delay-secs 3 "${@:2}" &
     echo "server $number: port $port, process $!"
 done
-trap 'kill $(jobs -p) 2>/dev/null || true' INT TERM
-wait || true # of a signal
-wait
+trap : INT # a terminal sends it to the servers, too, and a second signal would end them at once
+trap 'kill $(jobs -p) 2>/dev/null || true' TERM
+until wait; do :; done # a signal ends one wait

@@ -23,11 +23,17 @@ def environment(**more: object) -> dict[str, str]:
 
 
 class Script:
-    """A script that runs, until `end`."""
+    """A script that runs, until `end`, in a group of processes of its own."""
 
     def __init__(self, command: list[str], env: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -41,6 +47,10 @@ class Script:
             if found := re.search(pattern, seen[-1]):
                 return found
             assert seen[-1], f"it ended without {pattern!r}: {seen}"
+
+    def interrupt(self) -> None:
+        """Send SIGINT to all of its processes, as a terminal does for Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     def end(self) -> int:
         """Send it SIGTERM, and wait; return its status."""
