@@ -16,10 +16,10 @@ from benchmarks.processes import BenchmarkError, child, free_port, wait_until_re
 from benchmarks.workloads import WORKLOADS
 from yais.client.connection import Connection
 from yais.client.grpc_endpoint import GrpcEndpoint
-from yais.lb.backend import Backend
 from yais.lb.balancer import Balancer
 from yais.lb.haproxy import haproxy_config
 from yais.lb.pool import GENERAL, Pool
+from yais.lb.server_address import ServerAddress
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def balanced(servers: list[Server], folder: Path) -> Iterator[tuple[str, int]]:
     if program is None:
         raise BenchmarkError("haproxy is not there: apt-get install haproxy")
     balancer = Balancer(
-        pools=(Pool(GENERAL, tuple(Backend.parse(server.target) for server in servers)),),
+        pools=(Pool(GENERAL, tuple(ServerAddress.parse(server.target) for server in servers)),),
         address=LOCAL,
         port=free_port(),
         admin_port=free_port(),

@@ -5,12 +5,13 @@
 #
 # PORT is the balancer's own, ADMIN_PORT where it tells about itself, FIRST_PORT the first of the servers'.
 set -euo pipefail
+PATH=$PATH:/usr/sbin # where Debian has HAProxy; it is not on everybody's PATH
 
-backends=()
+servers=()
 for ((number = 0; number < ${1:-2}; number++)); do
-    backends+=("127.0.0.1:$((${FIRST_PORT:-50051} + number))")
+    servers+=("127.0.0.1:$((${FIRST_PORT:-50051} + number))")
 done
-render=(yais lb render "${backends[@]}" --port "${PORT:-50050}" --admin-port "${ADMIN_PORT:-9901}")
+render=(yais lb render "${servers[@]}" --port "${PORT:-50050}" --admin-port "${ADMIN_PORT:-9901}")
 
 if [[ ${2:-envoy} == haproxy ]]; then
     config=$("${render[@]}" --haproxy)

@@ -7,13 +7,13 @@ from typing import Any
 import yaml
 from manifests import K8S, Manifest, documents
 
-from yais.lb.backend import Backend
 from yais.lb.balancer import MAX_REQUESTS, Balancer
 from yais.lb.envoy import envoy_config
 from yais.lb.pool import GENERAL, Pool
 from yais.lb.route import MODEL_HEADER
+from yais.lb.server_address import ServerAddress
 
-POOL = Pool(GENERAL, (Backend("yais", 8001),))
+POOL = Pool(GENERAL, (ServerAddress("yais", 8001),))
 CONFIG = envoy_config(Balancer(pools=(POOL,)))
 (CLUSTER,) = CONFIG["static_resources"]["clusters"]
 SERVICE = "inference.GRPCInferenceService"

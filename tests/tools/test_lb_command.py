@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from yais_command import run_yais
 
 from yais.errors import InvalidArgument
-from yais.lb.backend import Backend
+from yais.lb.server_address import ServerAddress
 
 # Messages that are in others as `Any`: known by their names once they are imported.
 for inner in (
@@ -171,17 +171,17 @@ def test_haproxy():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((), "Missing argument 'BACKEND...'"),
-        (("10.0.0.1",), "got backend '10.0.0.1', expected HOST:PORT"),
+        ((), "Missing argument 'SERVER...'"),
+        (("10.0.0.1",), "got server '10.0.0.1', expected HOST:PORT"),
         (("10.0.0.1:0",), "got port 0, expected 1 to 65535"),
         (("10.0.0.1:65536",), "got port 65536, expected 1 to 65535"),
         (("a b:1",), "got host 'a b', expected an IP address or a DNS name"),
         (("a\nserver x:1",), "expected an IP address or a DNS name"),
-        (("fe80::1%a:1",), "got backend 'fe80::1%a:1', expected HOST:PORT"),
+        (("fe80::1%a:1",), "got server 'fe80::1%a:1', expected HOST:PORT"),
         (("[fe80::1%a\n]:1",), "expected an IP address or a DNS name"),
-        (("a:1", "a:1"), "pool 'general': got a:1 twice, expected each backend once"),
+        (("a:1", "a:1"), "pool 'general': got a:1 twice, expected each server once"),
         (("a:1", "--pool", "b"), "pool: got 'b', expected NAME=HOST:PORT,HOST:PORT"),
-        (("a:1", "--pool", "b="), "got backend '', expected HOST:PORT"),
+        (("a:1", "--pool", "b="), "got server '', expected HOST:PORT"),
         (("a:1", "--pool", "b c=a:1"), "got pool 'b c', expected a letter"),
         (("a:1", "--pool", "general=b:1"), "expected 'general' first, and each name once"),
         (("a:1", "--route-model", "m=b"), "got a route to pool 'b', expected one of ['general']"),
@@ -214,15 +214,15 @@ def test_haproxy_takes_no_free_port(option):
 
 
 @given(st.text(max_size=20))
-def test_any_text_is_a_backend_or_refused(text):
+def test_any_text_is_an_address_or_refused(text):
     try:
-        backend = Backend.parse(text)
+        server = ServerAddress.parse(text)
     except InvalidArgument:
         return
-    assert Backend.parse(str(backend)) == backend
+    assert ServerAddress.parse(str(server)) == server
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))
-def test_every_address_is_a_backend(host, port):
-    backend = Backend(str(host), port)
-    assert backend.numeric and Backend.parse(str(backend)) == backend
+def test_every_numeric_address_is_taken(host, port):
+    server = ServerAddress(str(host), port)
+    assert server.numeric and ServerAddress.parse(str(server)) == server

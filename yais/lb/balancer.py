@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 
 from yais.errors import InvalidArgument
-from yais.lb.backend import is_address
 from yais.lb.pool import GENERAL, Pool
 from yais.lb.route import MODEL_HEADER, Route
+from yais.lb.server_address import is_address
 
 __all__ = ["MAX_REQUESTS", "Balancer"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from yais.lb.backend import Backend
 from yais.lb.balancer import Balancer
 from yais.lb.pool import Pool
+from yais.lb.server_address import ServerAddress
 
 __all__ = ["cluster"]
 
@@ -15,7 +15,7 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 def cluster(balancer: Balancer, pool: Pool) -> dict[str, Any]:
     """Return `envoy.config.cluster.v3.Cluster` as JSON has it."""
-    named = not all(backend.numeric for backend in pool.backends)
+    named = not all(server.numeric for server in pool.servers)
     return {
         "name": pool.name,
         "type": "STRICT_DNS" if named else "STATIC",
@@ -35,17 +35,17 @@ def cluster(balancer: Balancer, pool: Pool) -> dict[str, Any]:
             "tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 10, "keepalive_probes": 3}
         },
         "health_checks": [_health_check(balancer)],
-        "circuit_breakers": {"thresholds": [_thresholds(balancer.max_requests * len(pool.backends))]},
+        "circuit_breakers": {"thresholds": [_thresholds(balancer.max_requests * len(pool.servers))]},
         "outlier_detection": _outliers(),
         "load_assignment": {
             "cluster_name": pool.name,
-            "endpoints": [{"lb_endpoints": [_endpoint(backend) for backend in pool.backends]}],
+            "endpoints": [{"lb_endpoints": [_endpoint(server) for server in pool.servers]}],
         },
     }
 
 
-def _endpoint(backend: Backend) -> dict[str, Any]:
-    address = {"address": backend.host, "port_value": backend.port}
+def _endpoint(server: ServerAddress) -> dict[str, Any]:
+    address = {"address": server.host, "port_value": server.port}
     return {"endpoint": {"address": {"socket_address": address}}}
 
 

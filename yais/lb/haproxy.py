@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from yais.errors import InvalidArgument
-from yais.lb.backend import Backend
 from yais.lb.balancer import Balancer
 from yais.lb.grpc_probe import ANY_STATUS, SERVING, health_question
 from yais.lb.pool import Pool
@@ -79,7 +78,7 @@ def _frontend(balancer: Balancer) -> str:
 
 def _backend(balancer: Balancer, pool: Pool) -> str:
     interval = _milliseconds(balancer.health_interval)
-    server = f"proto h2 check inter {interval} fall 2 rise 1 fastinter 200ms maxconn {balancer.max_requests}"
+    options = f"proto h2 check inter {interval} fall 2 rise 1 fastinter 200ms maxconn {balancer.max_requests}"
     lines = [
         f"backend {pool.name}",
         "    # Asks grpc.health.v1, byte by byte, waits for any status, and looks whether it is SERVING.",
@@ -87,16 +86,11 @@ def _backend(balancer: Balancer, pool: Pool) -> str:
         f"    tcp-check send-binary {health_question(balancer.health_service).hex()}",
         f"    tcp-check expect rbinary {ANY_STATUS}",
         f"    tcp-check expect min-recv 1 rbinary {SERVING}",
-        f"    default-server {server}",
+        f"    default-server {options}",
     ]
-    lines += [
-        f"    server {pool.name}-{number} {_server(backend)}" for number, backend in enumerate(pool.backends)
-    ]
+    for number, server in enumerate(pool.servers):
+        lines.append(f"    server {pool.name}-{number} {_bound(server.host, server.port)}")
     return "\n".join([*lines, ""])
-
-
-def _server(backend: Backend) -> str:
-    return f"ipv6@[{backend.host}]:{backend.port}" if ":" in backend.host else str(backend)
 
 
 def _bound(host: str, port: int) -> str:

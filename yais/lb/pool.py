@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from yais.errors import InvalidArgument
-from yais.lb.backend import Backend
+from yais.lb.server_address import ServerAddress
 
 __all__ = ["GENERAL", "Pool"]
 
@@ -26,33 +26,33 @@ class Pool:
     ----------
     name
         For routes, and in the balancer's statistics.
-    backends
-        The servers, at least one.
+    servers
+        Their addresses, at least one.
 
     Raises
     ------
     InvalidArgument
-        The name is none, there is no backend, or one is there twice.
+        The name is none, there is no server, or one is there twice.
     """
 
     name: str
-    backends: tuple[Backend, ...]
+    servers: tuple[ServerAddress, ...]
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise InvalidArgument(
                 f"got pool {self.name!r}, expected a letter and up to 62 letters, digits, '_' and '-'"
             )
-        if not self.backends:
-            raise InvalidArgument(f"pool {self.name!r} has no backend, expected at least one")
-        twice = {str(backend) for backend in self.backends if self.backends.count(backend) > 1}
+        if not self.servers:
+            raise InvalidArgument(f"pool {self.name!r} has no server, expected at least one")
+        twice = {str(server) for server in self.servers if self.servers.count(server) > 1}
         if twice:
-            raise InvalidArgument(f"pool {self.name!r}: got {min(twice)} twice, expected each backend once")
+            raise InvalidArgument(f"pool {self.name!r}: got {min(twice)} twice, expected each server once")
 
     @classmethod
     def parse(cls, text: str) -> Pool:
-        """Return the pool that "NAME=BACKEND,BACKEND" names; InvalidArgument if it names none."""
-        name, equals, backends = text.partition("=")
+        """Return the pool that "NAME=SERVER,SERVER" names; InvalidArgument if it names none."""
+        name, equals, servers = text.partition("=")
         if not equals:
             raise InvalidArgument(f"pool: got {text!r}, expected NAME=HOST:PORT,HOST:PORT")
-        return cls(name, tuple(Backend.parse(each) for each in backends.split(",")))
+        return cls(name, tuple(ServerAddress.parse(each) for each in servers.split(",")))

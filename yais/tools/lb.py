@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from yais.errors import InvalidArgument
-from yais.lb.backend import Backend
 from yais.lb.balancer import MAX_REQUESTS, Balancer
 from yais.lb.envoy import envoy_config
 from yais.lb.haproxy import haproxy_config
 from yais.lb.pool import GENERAL, Pool
 from yais.lb.route import MODEL_HEADER, Route
+from yais.lb.server_address import ServerAddress
 
 __all__ = ["lb"]
 
@@ -21,7 +21,7 @@ def lb() -> None:
 
 
 @lb.command()
-@click.argument("backends", metavar="BACKEND...", nargs=-1, required=True)
+@click.argument("servers", metavar="SERVER...", nargs=-1, required=True)
 @click.option("--haproxy", is_flag=True, help="Write HAProxy's, instead of Envoy's.")
 @click.option("--address", default="0.0.0.0", show_default=True, help="Where the balancer listens for gRPC.")
 @click.option("--port", default=50050, show_default=True, type=click.IntRange(0, 65535), help="Its port.")
@@ -31,7 +31,7 @@ def lb() -> None:
 )
 @click.option(
     "--pool",
-    metavar="NAME=BACKEND,BACKEND",
+    metavar="NAME=SERVER,SERVER",
     multiple=True,
     help="Further servers, for what routes name; may be given more than once.",
 )
@@ -56,7 +56,7 @@ def lb() -> None:
     default=MAX_REQUESTS,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Requests in flight for each BACKEND at most.",
+    help="Requests in flight for each SERVER at most.",
 )
 @click.option("--connect-timeout", default=0.25, show_default=True, help="Seconds to connect to a server.")
 @click.option(
@@ -75,7 +75,7 @@ def lb() -> None:
 )
 def render(
     *,
-    backends: tuple[str, ...],
+    servers: tuple[str, ...],
     haproxy: bool,
     pool: tuple[str, ...],
     route_model: tuple[str, ...],
@@ -84,12 +84,12 @@ def render(
 ) -> None:
     """Write the configuration of a load balancer in front of servers: Envoy's, in YAML.
 
-    A BACKEND is HOST:PORT. A HOST may be a DNS name that stands for several servers, such as a headless
+    A SERVER is HOST:PORT. A HOST may be a DNS name that stands for several servers, such as a headless
     service of Kubernetes. Each request goes to the server with the fewest in flight, with Envoy to the one of
     two at random that has fewer; those that do not report SERVING get none.
     """
     try:
-        general = Pool(GENERAL, tuple(map(Backend.parse, backends)))
+        general = Pool(GENERAL, tuple(map(ServerAddress.parse, servers)))
         balancer = Balancer(
             pools=(general, *map(Pool.parse, pool)),
             routes=(*map(Route.of_model, route_model), *map(Route.of_method, route_method)),

@@ -1,4 +1,4 @@
-"""A server behind a load balancer, by its address."""
+"""The address of a server behind a load balancer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from yais.errors import InvalidArgument
 
-__all__ = ["Backend", "is_address"]
+__all__ = ["ServerAddress", "is_address"]
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
-    """A server, or with a DNS name all servers that it stands for.
+class ServerAddress:
+    """Where a server is, or with a DNS name all servers that it stands for.
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class Backend:
             raise InvalidArgument(f"got host {self.host!r}, expected an IP address or a DNS name")
 
     @classmethod
-    def parse(cls, text: str) -> Backend:
-        """Return the backend that a text names: "10.0.0.1:8001", "[::1]:8001", "yais.example:8001".
+    def parse(cls, text: str) -> ServerAddress:
+        """Return the address that a text names: "10.0.0.1:8001", "[::1]:8001", "yais.example:8001".
 
         Raises
         ------
@@ -53,7 +53,7 @@ class Backend:
         bracketed = host == f"[{bare}]"
         if not colon or not (port.isascii() and port.isdecimal()) or bracketed != (":" in bare):
             raise InvalidArgument(
-                f"got backend {text!r}, expected HOST:PORT such as 10.0.0.1:8001, [::1]:8001 or name:8001"
+                f"got server {text!r}, expected HOST:PORT such as 10.0.0.1:8001, [::1]:8001 or name:8001"
             )
         return cls(bare, int(port))
 
