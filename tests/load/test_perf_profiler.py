@@ -152,7 +152,8 @@ def test_windows_of_so_many_requests(transport, monkeypatch):
 
 
 def test_a_rate(transport):
-    measured = Profiler(lambda level: OpenLoad(transport, ["request"], Constant(level)), SETTINGS)
+    settings = replace(SETTINGS, window_ms=300)  # so long that no pause of this process matters
+    measured = Profiler(lambda level: OpenLoad(transport, ["request"], Constant(level)), settings)
     result = measured.measure(500.0)
     assert result.level == 500.0
     assert 100 < result.window.throughput < 1000
@@ -276,8 +277,8 @@ class Answering:
 def test_answers_of_a_decoupled_model(transport):
     count = ResponseCount(Answering(transport))
     result = profiler(count, SETTINGS, responses=count).measure(2)
-    # Two requests may have been told of between the two counts of each window.
-    assert result.window.responses == pytest.approx(3 * result.window.requests, abs=3 * 2 * 3)
+    # Requests may have been told of between the two counts at either end.
+    assert result.window.responses == pytest.approx(3 * result.window.requests, rel=0.25, abs=3 * 2 * 3)
 
 
 def test_answers_are_counted_since_the_last_time(transport):

@@ -242,7 +242,7 @@ def test_the_deadline_goes_on_to_the_steps(server, client):
     with gate.shut():
         plug = Sent(client, "levels", {"x": row(100)})
         gate.wait_for(1)
-        late = Sent(client, "urgent", {"x": row(1)}, client_timeout=0.5)
+        late = Sent(client, "urgent", {"x": row(1)}, client_timeout=2.0)
         eventually(lambda: server.repository.find("levels").model.pending == 1)
         assert late.error()[0] == "DEADLINE_EXCEEDED"
         eventually(lambda: server.in_flight == 1)

@@ -199,7 +199,7 @@ class TestImpatience:
 
     @pytest.fixture(autouse=True)
     def _short(self, monkeypatch):
-        for name, seconds in {"_ARRIVAL": 0.2, "_STUCK": 0.2}.items():
+        for name, seconds in {"_ARRIVAL": 1.0, "_STUCK": 0.2}.items():
             monkeypatch.setattr(f"yais.serving.http.connection.{name}", seconds)
         monkeypatch.setattr("yais.serving.http.server._TICK", 0.02)
 
@@ -231,7 +231,7 @@ class TestImpatience:
                 connection.sendall(raw(GATED, json.dumps(gated(4.0)).encode()) + second[:200])
                 gate.wait_for(1)
                 sent = pool.submit(connection.sendall, second[200:])
-                threading.Event().wait(0.6)  # much longer than a body may take
+                threading.Event().wait(2.0)  # much longer than a body may take
             assert received(connection).count(b"HTTP/1.1 200 OK") == 2
             sent.result(SOON)
 
@@ -253,29 +253,35 @@ def test_large_json_keeps_nobody_waiting(running, calls):
     count = 300_000
     values = elements(count).tolist()
     body = json.dumps({"inputs": [given("X", "FP32", [1, count], [values])]}).encode()
-    took, done = [], threading.Event()
 
-    def others():
-        with Http(running.port) as other:
-            while not done.is_set():
-                begun = time.perf_counter()
-                assert other.call("GET", "/v2/health/live").status == 200
-                took.append(time.perf_counter() - begun)
-                done.wait(0.002)
+    def share():
+        """Return the part of the time of a large request for which somebody else waited."""
+        took, done = [], threading.Event()
 
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(others)
-        eventually(lambda: took)
-        del took[:]
-        begun = time.perf_counter()
-        try:
-            reply = calls.infer("identity_fp32", body)
-        finally:
-            whole = time.perf_counter() - begun
-            done.set()
-        asking.result(SOON)
-    assert reply.json["outputs"][0]["data"] == values
-    assert max(took) < whole / 2  # on the loop, one would have waited for nearly all of it
+        def others():
+            with Http(running.port) as other:
+                while not done.is_set():
+                    begun = time.perf_counter()
+                    assert other.call("GET", "/v2/health/live").status == 200
+                    took.append(time.perf_counter() - begun)
+                    done.wait(0.002)
+
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(others)
+            eventually(lambda: took)
+            del took[:]
+            begun = time.perf_counter()
+            try:
+                reply = calls.infer("identity_fp32", body)
+            finally:
+                whole = time.perf_counter() - begun
+                done.set()
+            asking.result(SOON)
+        assert reply.json["outputs"][0]["data"] == values
+        return max(took) / whole
+
+    # On the loop, one would wait for nearly all of it, each time. What else the machine does may delay one.
+    eventually(lambda: share() < 0.5)
 
 
 TEXTS = st.recursive(

@@ -389,7 +389,8 @@ class TestImpatience:
             connections = running._server.server_state.connections
             eventually(lambda: not connections)
 
-    def test_a_client_that_reads_slowly_is_not(self, own):
+    def test_a_client_that_reads_slowly_is_not(self, own, monkeypatch):
+        monkeypatch.setattr("yais.serving.http.connection._STUCK", 2.0)
         data = bytes(20_000_000)
         text = json.dumps(
             {
@@ -402,7 +403,7 @@ class TestImpatience:
             size, pause = 0, threading.Event()
             while part := connection.recv(1 << 20):
                 size += len(part)
-                pause.wait(0.05)
+                pause.wait(0.15)
             assert size > len(data)
 
 

@@ -19,8 +19,8 @@ from yais_command import yais_serve
 
 from yais.protocol import kserve_pb2 as pb
 
-SECONDS = 3.0
-SLICES = 6
+SECONDS = 4.5
+SLICES = 3
 
 rng = np.random.default_rng(3)
 

@@ -22,7 +22,7 @@ MODELS = {
     "levels": f"{ONE_BY_ONE} dynamic_batching {{ priority_levels: 3 default_priority_level: 2 }}",
     "plain": f"{ONE_BY_ONE} dynamic_batching {{}}",
     "bounded": f"{ONE_BY_ONE} {POLICY % 'max_queue_size: 2'}",
-    "rejecting": f"{ONE_BY_ONE} {POLICY % 'default_timeout_microseconds: 200000'}",
+    "rejecting": f"{ONE_BY_ONE} {POLICY % 'default_timeout_microseconds: 500000'}",
     "overriding": f"{ONE_BY_ONE} "
     + POLICY % "default_timeout_microseconds: 60000000 allow_timeout_override: true",
     "stubborn": f"{ONE_BY_ONE} {POLICY % 'default_timeout_microseconds: 60000000'}",
@@ -184,7 +184,8 @@ def test_who_cancels_is_not_executed(server, client, send):
 
 def test_whose_deadline_passes_is_not_executed(server, client, send):
     with plugged(client, "plain") as gate:
-        late, kept = send("plain", 1.0, client_timeout=0.5), send("plain", 2.0)
+        kept = send("plain", 2.0)
+        late = Sent(client, "plain", {"x": row(1.0)}, client_timeout=0.5)
         assert late.error()[0] == "DEADLINE_EXCEEDED"
         eventually(lambda: server.in_flight == 2)
     assert kept.array("y").item() == 2

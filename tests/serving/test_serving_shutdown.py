@@ -11,6 +11,7 @@ import urllib.request
 import grpc
 import numpy as np
 import pytest
+from gated_models import gates, write_gated
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx_models import EXAMPLES, counter, identity, write
 from serving_models import (
@@ -34,6 +35,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 A_WHILE = 300_000  # to count to: a third of a second
+ONE = np.ones((1, 1), np.float32)
 
 
 def options(*repositories, **more):
@@ -51,18 +53,18 @@ def own_threads():
 
 @pytest.fixture
 def slow(tmp_path):
-    """A model that computes for as long as it is told to, and one that lets requests wait for two seconds."""
+    """A model that computes for as long as it is told to, one with a gate, and one whose requests wait."""
     write(tmp_path, "counter", counter())
-    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 2000000 }"
+    write_gated(tmp_path, "gated_shutdown", "max_batch_size: 8")
+    patient = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 60000000 }"
     write(tmp_path, "waiting", identity("FP32"), patient)
     return tmp_path
 
 
-def begin(server, wire, request=None):
+def begin(server, wire, request):
     """Start a request that takes a while; return its call once the server has it."""
     eventually(lambda: not server.in_flight)
-    row = infer_request("waiting", {"X": np.ones((1, 1), np.float32)})
-    call = wire.method("ModelInfer").future(request or row, timeout=SOON)
+    call = wire.method("ModelInfer").future(request, timeout=SOON)
     eventually(lambda: server.in_flight)
     return call
 
@@ -137,24 +139,25 @@ def test_stop_waits_for_requests_in_flight(slow):
 def test_while_requests_end_no_others_are_taken(slow):
     with serving_models(slow) as server, Wire(server.port) as wire, Wire(server.port) as other:
         assert other.call("ServerLive").live
-        call = begin(server, wire)
-        stopping = threading.Thread(target=server.stop)
-        stopping.start()
+        with gates["gated_shutdown"].shut():
+            call = begin(server, wire, infer_request("gated_shutdown", {"x": ONE}))
+            stopping = threading.Thread(target=server.stop)
+            stopping.start()
 
-        def refused():
-            # A call that races with the beginning of the end may be kept to the end, by gRPC core.
-            error = other.method("ModelInfer").future(count_to(1), timeout=0.2).exception(SOON)
-            return error is not None and error.code() in {
-                grpc.StatusCode.UNAVAILABLE,
-                grpc.StatusCode.CANCELLED,
-            }
+            def refused():
+                # A call that races with the beginning of the end may be kept to the end, by gRPC core.
+                error = other.method("ModelInfer").future(count_to(1), timeout=0.2).exception(SOON)
+                return error is not None and error.code() in {
+                    grpc.StatusCode.UNAVAILABLE,
+                    grpc.StatusCode.CANCELLED,
+                }
 
-        eventually(refused)
-        assert refused()
-        assert not call.done()
+            eventually(refused)
+            assert refused()
+            assert not call.done()
         stopping.join(SOON)
         response = pb.ModelInferResponse.FromString(call.result(SOON))
-        assert outputs_of(response)["Y"].tolist() == [[1.0]]
+        assert outputs_of(response)["y"].tolist() == [[1.0]]
 
 
 def test_requests_that_race_with_the_stop_are_answered_or_refused(slow):
@@ -190,7 +193,7 @@ def test_requests_that_race_with_the_stop_are_answered_or_refused(slow):
 
 def test_what_takes_longer_than_the_grace_period_is_cut_off(slow):
     with serving_models(slow, grace=0.05) as server, Wire(server.port) as wire:
-        call = begin(server, wire)
+        call = begin(server, wire, infer_request("waiting", {"X": ONE}))
         server.stop()
         error = call.exception(SOON)
         assert error is not None
