@@ -67,7 +67,7 @@ def until(true: Callable[[], bool], what: str) -> None:
 
 
 class Server:
-    """A `yais serve` on a port of its own, which is stopped and started again.
+    """A `yais serve` on a port of its own, which is started, stopped and started again.
 
     Attributes
     ----------
@@ -86,26 +86,17 @@ class Server:
         self._folder = folder
         self._stack = contextlib.ExitStack()
         self._logs: list[Path] = []
-        self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers and has all its processes."""
         log = self._folder / f"{self.name}-{len(self._logs)}.log"
         self._logs.append(log)
         command = [*_YAIS, "serve", "--model-repository", str(self._repository)]
-        command += [
-            "--model-control-mode",
-            "explicit",
-            "--load-model",
-            "*",
-            "--frontends",
-            str(self.frontends),
-        ]
+        command += ["--model-control-mode", "explicit", "--load-model", "*"]
+        command += ["--frontends", str(self.frontends)]
         command += ["--grpc-address", LOCAL, "--grpc-port", self.target.rpartition(":")[2]]
         command += ["--allow-http", "false", "--allow-metrics", "false"]
         command += ["--drain-delay-secs", str(_DRAIN_DELAY), "--log-info", "false"]
-        if not self.frontends:
-            del command[command.index("--frontends") : command.index("--frontends") + 2]
         self._process = self._stack.enter_context(child(command, log))
         self.pid = self._process.pid
         self.roles = Roles(self.pid)
@@ -174,13 +165,11 @@ class Vanishing:
         self._target = target
         self._models = (SLOW, FIRST)
         self._started = 0
-        self._stack = contextlib.ExitStack()
         self._replace()
 
     def vanish(self) -> None:
         """Kill it with SIGKILL, and start another."""
-        self._process.kill()
-        self._process.wait()
+        self.end()
         self._replace()
 
     def end(self) -> None:

@@ -47,8 +47,10 @@ def world(frontends: int) -> Iterator[World]:
         write_models(folder / "models")
         servers = []
         for name in ("A", "B"):
-            servers.append(Server(name, frontends, folder / "models", folder))
-            stack.callback(servers[-1].end)
+            server = Server(name, frontends, folder / "models", folder)
+            stack.callback(server.end)
+            server.start()
+            servers.append(server)
         first, second = servers
         first.spared = {first.pid, *first.processes("frontend")[:1]}
         target, balancer = stack.enter_context(balanced(servers, folder))
