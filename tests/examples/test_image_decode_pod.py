@@ -20,6 +20,8 @@ from yais_command import yais_serve
 
 EXAMPLE = "05_image_decode"
 SLOT = 3 * 224 * 224 * 4
+CLOSE = 10.0
+"""Seconds for what follows the grace period of a server, as for those of k8s/base."""
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +95,8 @@ def test_there_is_time_for_one_to_end_after_the_other(pod, inference, image):
     assert inference["restartPolicy"] == "Always"  # a sidecar: it ends when the containers have
     assert "lifecycle" not in inference  # it would run at once
     first = image["lifecycle"]["preStop"]["sleep"]["seconds"]
-    first += float(options(image)["--drain-delay"]) + float(options(image)["--grace"]) + 5
-    second = float(options(inference)["--exit-timeout-secs"]) + 5
+    first += float(options(image)["--drain-delay"]) + float(options(image)["--grace"]) + CLOSE
+    second = float(options(inference)["--exit-timeout-secs"]) + CLOSE
     assert first + second <= pod["terminationGracePeriodSeconds"]
 
 
