@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
 import yais
-from yais.telemetry.json_log import JsonFormatter, trace_ids
+from yais.telemetry.json_log import JsonFormatter
+from yais.telemetry.trace_ids import trace_ids
 
 ALWAYS = ["time", "level", "logger", "message", "pid", "source"]
 

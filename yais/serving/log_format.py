@@ -6,7 +6,8 @@ import json
 import logging
 import time
 
-from yais.telemetry.json_log import JsonFormatter, trace_ids
+from yais.telemetry.json_log import JsonFormatter
+from yais.telemetry.trace_ids import trace_ids
 
 __all__ = ["FORMATS", "LogFormatter", "log_formatter"]
 

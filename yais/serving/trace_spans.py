@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yais.inference.request_trace import BatchMoments
@@ -98,13 +97,12 @@ class TraceSpans:
 
     def write(self, call: CallTrace) -> None:
         """Make the other spans of a trace, and end all of them."""
-        at = partial(_since_1970, call.epoch)
         span: Span = call.span
         _add_events(span, call.moments, call.epoch)
         contexts = {0: self._trace.set_span_in_context(span, call.context)}
         ends = [self._request(call, record, contexts) for record in call.records]
         self._fail(span, call.records[0])
-        span.end(max([*ends, *(at(moment) for _, moment in call.moments)]))
+        span.end(max([*ends, *(at + call.epoch for _, at in call.moments)]))
 
     def settle(self, setting: TraceSetting) -> None:
         """See `TraceSink`: spans do not wait for each other."""
@@ -172,10 +170,6 @@ class TraceSpans:
 
     def _span_context(self, context: Context | None) -> Any:
         return self._trace.get_current_span(context).get_span_context()
-
-
-def _since_1970(epoch: int, moment: int) -> int:
-    return epoch + moment
 
 
 def _add_events(span: Span, moments: Iterable[tuple[str, int]], epoch: int) -> None:

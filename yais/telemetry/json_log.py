@@ -6,12 +6,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
-from yais.telemetry.trace_ids import current_trace_ids
+from yais.telemetry.trace_ids import trace_ids
 
-__all__ = ["JsonFormatter", "trace_ids"]
+__all__ = ["JsonFormatter"]
 
 # What every record has, and what formatters add; the rest is what was said with `extra`.
 _USUAL = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
@@ -54,18 +53,6 @@ class JsonFormatter(logging.Formatter):
             fields["error"] = f"{type(error).__name__}: {error}"
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields)
-
-
-def trace_ids(record: logging.LogRecord) -> Mapping[str, str]:
-    """Return the `trace_id` and `span_id` of a record, in hexadecimal; nothing if there are none.
-
-    They are what the record says itself, or those of OpenTelemetry's current span. To be called where it was
-    logged, as formatters are.
-    """
-    said = getattr(record, "trace_id", None)
-    if isinstance(said, str):
-        return {"trace_id": said, "span_id": str(getattr(record, "span_id", ""))}
-    return current_trace_ids()
 
 
 def _plain(value: object) -> object:
