@@ -56,7 +56,7 @@ class EngineProcess:
             stopping=self._stopping.is_set,
             collectors=[FrontendCollector(lambda: self._status, self._statistics)],
         )
-        self._operations = Operations(self._backend, self._push)
+        self._operations = Operations(self._backend, self._push, self._sync)
         self._links = FrontendLinks(
             self._infer, self._operations.call, bundles=Bundles(self._backend.resources)
         )
@@ -95,6 +95,9 @@ class EngineProcess:
 
     def _push(self, topic: str, value: Any) -> None:
         self._links.push(topic, value)
+
+    def _sync(self) -> list[Future[None]]:
+        return self._links.sync()
 
     def _follow(self) -> None:
         """Do what the supervisor says, until it says to stop or says nothing any more."""

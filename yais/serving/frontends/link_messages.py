@@ -8,14 +8,14 @@ Moments are ns of the machine's monotonic clock, which all processes share.
     both     (HELLO, bytes of memory)                     first; with its descriptor
              (FORM, number, pickle)                       what a number means from now on
              (FREE, offsets)                              contents that the sender does not read any more
+             (SYNC,)                                      to be answered with READ
+             (READ,)                                      everything up to SYNC was
     frontend (INFER, request, form, parameters, id, accepted, waited, deadline, headers, contents)
              (BUNDLE, request, form, parameters, ids, (accepted, waited)s, deadline, contents)
              (CANCEL, request)
              (CREDIT, request, count)                     so many more responses may come; 0 for no more
              (CALL, request, method, contents, headers)
-             (SYNC,)                                      to be answered with READ
-    engine   (READ,)                                      everything up to SYNC was
-             (ANSWER, request, form, id, contents)        the last word on a request, as the next one
+    engine   (ANSWER, request, form, id, contents)        the last word on a request, as the next one
              (ERROR, request, code, type, text)
              (RESPONSE, request, form, contents)          one of several
              (REPLY, request, contents)                   to CALL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import pickle
 import socket
@@ -92,6 +93,7 @@ class FrontendSession:
         self._served: dict[int, Future[Any] | None] = {}  # a bundle, which nobody cancels, as -number
         self._credits: dict[int, ResponseCredits] = {}
         self._limits: dict[int, int] = {}  # of bundles, as they were told, by the number of a form
+        self._unread: collections.deque[Future[None]] = collections.deque()  # see `sync`
         self._requests = self._bundled = 0
         self._over = False
         self._connection = LinkConnection(connection, thread, label, self._handle, self._end, self._unsent)
@@ -109,6 +111,16 @@ class FrontendSession:
         self._connection.post((PUSH, topic, value))
         self._connection.flush()
         self._thread.call_soon(self._tell_limits)
+
+    def sync(self) -> Future[None]:
+        """Return what is done when the frontend has handled all that was pushed so far, or is gone."""
+        read: Future[None] = Future()
+        self._unread.append(read)
+        self._connection.post((SYNC,))
+        self._connection.flush()
+        if self._over:
+            self._read_all()
+        return read
 
     def statistics(self) -> LinkStatistics:
         """Return the numbers of now."""
@@ -136,6 +148,8 @@ class FrontendSession:
             elif kind == SYNC:
                 self._connection.post((READ,))
                 self._connection.flush()
+            elif kind == READ:
+                _told(self._unread.popleft())
             elif kind == FREE:
                 self._replies.take_back(fields[0])
             elif kind == CANCEL:
@@ -308,6 +322,7 @@ class FrontendSession:
 
     def _end(self, reason: str) -> None:
         self._over = True
+        self._read_all()
         self._replies.close()
         self._reader.close()
         for credits_ in list(self._credits.values()):
@@ -317,3 +332,14 @@ class FrontendSession:
                 future.cancel()
         _log.debug("the link to %s is over: %s", self._label, reason)
         self._on_ended()
+
+    def _read_all(self) -> None:
+        """Wait for the frontend no more."""
+        with contextlib.suppress(IndexError):  # two threads may be here
+            while True:
+                _told(self._unread.popleft())
+
+
+def _told(read: Future[None]) -> None:
+    if read.set_running_or_notify_cancel():
+        read.set_result(None)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from yais.core.clock import Deadline
+from yais.core.future import Future
 from yais.errors import FailedPrecondition
 from yais.serving.front_resources import Infer
 from yais.serving.frontends.link_bundles import Bundles
@@ -100,6 +101,11 @@ class FrontendLinks:
             self._topics[topic] = data
             for session in self._sessions.values():
                 session.push(topic, data)
+
+    def sync(self) -> list[Future[None]]:
+        """Return for each frontend what is done when it has handled all that was pushed, or is gone."""
+        with self._lock:
+            return [session.sync() for session in self._sessions.values()]
 
     def drain(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until everything that came in is answered; return whether it is."""

@@ -288,6 +288,9 @@ class EngineSession:
             self._pending.update({each.number: each for each in bundle})  # type: ignore[union-attr]
         elif kind == PUSH:
             self._pushed(*fields)
+        elif kind == SYNC:
+            self._connection.post((READ,))
+            self._connection.flush()
         elif kind == HELLO:
             self._reader = PayloadReader.take(descriptors, fields[0], self._connection.freed.append)
         else:

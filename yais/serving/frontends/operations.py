@@ -6,7 +6,7 @@ import asyncio
 import enum
 import pickle
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -29,6 +29,10 @@ METRICS = "Metrics"
 
 SIGNATURE = "Signature"
 """What they call for the signature of a model: name and version, pickled; no RPC."""
+
+_HEARING = 5.0
+"""Seconds that a change waits for frontends to know of it: far more than they need, unless one is stopped.
+Our choice."""
 
 _CHANGING = frozenset(("RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings"))
 
@@ -55,11 +59,19 @@ class Operations:
         What serves them.
     push
         Tells a topic and its value to all frontends, and to those that come later.
+    sync
+        See `FrontendLinks.sync`.
     """
 
-    def __init__(self, backend: Backend, push: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        push: Callable[[str, Any], None],
+        sync: Callable[[], Sequence[Future[None]]],
+    ) -> None:
         self._backend = backend
         self._push = push
+        self._sync = sync
         self._loop = LoopThread("yais-operations")
         self._lock = threading.Lock()
         self._told: dict[Topic, Any] = {}
@@ -120,9 +132,17 @@ class Operations:
             reply = await self._backend.resources.perform(OPERATIONS[rpc], message)
         finally:
             if rpc in _CHANGING:
-                self.tell()  # before the answer: who asks next is answered by what is so now
+                # Before the answer: who asks next, whichever frontend, is answered by what is so now.
+                self.tell()
+                await self._heard()
         answer: bytes = reply.SerializeToString()
         return answer
+
+    async def _heard(self) -> None:
+        """Wait until all frontends know what they were told; not for long for one that hangs."""
+        heard = [asyncio.wrap_future(each) for each in self._sync()]
+        if heard:
+            await asyncio.wait(heard, timeout=_HEARING)
 
 
 async def _submitted(infer: Callable[[], Future[InferResponse]]) -> InferResponse:
