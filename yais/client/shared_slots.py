@@ -36,8 +36,8 @@ class SharedSlots:
     count, size
         How many slots, and bytes of each.
     name
-        What the names of the regions begin with: letters, digits, "_", "-", ".". Of this process alone:
-        `clear` takes away what another one of this name has left.
+        What the names of the regions begin with, before a "-": letters, digits, "_", "-", ".". No other
+        process's may begin so: `clear` takes all of them for what an earlier one of this name has left.
     timeout
         Seconds a request may take unless it says otherwise.
 

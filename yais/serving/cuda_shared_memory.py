@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 
 from yais.errors import (
-    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -18,7 +17,7 @@ from yais.memory.cuda.device import CudaDevice, cuda_device
 from yais.memory.cuda.ipc import HANDLE_SIZE
 from yais.serving.cuda_copies import CudaCopies
 from yais.serving.cuda_region import CudaRegion, MappedCudaRegion
-from yais.serving.shared_memory import NOT_ALLOWED
+from yais.serving.shared_memory import NOT_ALLOWED, expect_place
 
 __all__ = ["CudaRegion", "CudaSharedMemory"]
 
@@ -85,12 +84,7 @@ class CudaSharedMemory:
         if len(raw_handle) != HANDLE_SIZE:
             raise InvalidArgument("failed to register shared memory region: invalid args")
         with self._lock:
-            if name in self._regions:
-                raise AlreadyExists(f"shared memory region '{name}' already in manager")
-            if len(self._regions) >= self._limit:
-                raise ResourceExhausted(
-                    f"cannot register shared memory region '{name}': there are {self._limit} already"
-                )
+            expect_place(name, self._regions, self._limit)
             self._regions[name] = self._mapped(region, raw_handle)
 
     def unregister(self, name: str) -> None:

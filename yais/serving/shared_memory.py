@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import threading
+from collections.abc import Collection
 
 from yais.errors import (
     AlreadyExists,
@@ -18,7 +19,7 @@ from yais.errors import (
 from yais.memory.shared_region import SharedRegion
 from yais.serving.mapped_region import MappedRegion, Region
 
-__all__ = ["NOT_ALLOWED", "Region", "SystemSharedMemory"]
+__all__ = ["NOT_ALLOWED", "Region", "SystemSharedMemory", "expect_place"]
 
 NOT_ALLOWED = "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
 
@@ -85,12 +86,7 @@ class SystemSharedMemory:
                 f"reserved prefix '{_RESERVED}'"
             )
         with self._lock:
-            if name in self._regions:
-                raise AlreadyExists(f"shared memory region '{name}' already in manager")
-            if len(self._regions) >= self._limit:
-                raise ResourceExhausted(
-                    f"cannot register shared memory region '{name}': there are {self._limit} already"
-                )
+            expect_place(name, self._regions, self._limit)
             self._regions[name] = _mapped(region)
 
     def unregister(self, name: str) -> None:
@@ -140,6 +136,14 @@ class SystemSharedMemory:
             See `find` and `MappedRegion.view`.
         """
         return self.find(name).view(offset, byte_size)
+
+
+def expect_place(name: str, regions: Collection[str], limit: int) -> None:
+    """Raise AlreadyExists if there is a region of a name, and ResourceExhausted if there are too many."""
+    if name in regions:
+        raise AlreadyExists(f"shared memory region '{name}' already in manager")
+    if len(regions) >= limit:
+        raise ResourceExhausted(f"cannot register shared memory region '{name}': there are {limit} already")
 
 
 def _most() -> int:
