@@ -310,9 +310,9 @@ def test_late_before_pre(manager: InferenceManager) -> None:
 def test_late_in_pre(manager: InferenceManager, engine: FakeEngine) -> None:
     first = busy(manager.infer_runner("M"), engine)
     stop = Stop()
-    future = manager.infer_runner("M", pre=stop).infer_with_deadline(0.02, x=ones())
+    future = manager.infer_runner("M", pre=stop).infer_with_deadline(1.0, x=ones())
     assert stop.entered.acquire(timeout=SOON)
-    assert not future.wait(0.05)
+    assert not future.wait(1.1)
     stop.gate.set()
     with pytest.raises(DeadlineExceeded):  # though the engine is still busy
         future.get(SOON)

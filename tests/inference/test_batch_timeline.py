@@ -129,8 +129,15 @@ def test_it_fits_what_the_device_says() -> None:
     copied = [span for span in spans if span.name == "wait for device"]
     assert len(executed) == len(computed) == len(copied) == 6
     assert {span.track.name for span in executed} <= {"token 0", "token 1"}
-    for execute, compute, copy in zip(
-        *(sorted(each, key=lambda span: span.end) for each in (executed, computed, copied)), strict=True
-    ):
-        assert execute.end >= compute.end and execute.start < compute.end
-        assert copy.start >= compute.end and copy.end > copy.start
+    # Each by itself: threads that are late note the ends in another order.
+    begun, over, copying = (
+        sorted(moments)
+        for moments in (
+            [span.start for span in executed],
+            [span.end for span in executed],
+            [span.start for span in copied],
+        )
+    )
+    for number, end in enumerate(sorted(span.end for span in computed)):
+        assert begun[number] < end <= over[number]
+        assert copying[number] >= end

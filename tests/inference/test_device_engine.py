@@ -129,11 +129,11 @@ def test_the_wait_for_a_stream_is_counted(manager: InferenceManager) -> None:
     assert copying.entered.acquire(timeout=SOON)
     kept = engine.phases["wait"].entered.acquire(timeout=SOON)
     with pytest.raises(TimeoutError):
-        future.get(0.05)
+        future.get(1.0)
     copying.gate.set()
     assert kept and future.get(SOON)
     counts = manager.find("M").counts()
-    assert counts.stream_seconds.sum >= 0.04 and counts.compute_seconds.sum < counts.stream_seconds.sum
+    assert counts.stream_seconds.sum > 0.5 > counts.compute_seconds.sum
 
 
 @pytest.mark.parametrize("phase", ["begin", "copy_in", "launch", "kernel", "wait", "copy_out", "outputs"])

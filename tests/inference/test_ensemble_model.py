@@ -318,7 +318,7 @@ def test_a_deadline_that_passes_between_two_steps(zoo: Zoo) -> None:
     zoo.engine("b", lambda i: [i])
     model = ensemble(zoo, [step("a", "x", "t"), step("b", "t", "y")])
     engine.gate.clear()
-    deadline = Deadline.after(0.02)
+    deadline = Deadline.after(2.0)
     future = model.submit(ask(deadline=deadline))
     assert engine.entered.acquire(timeout=SOON)
     eventually(deadline.expired)

@@ -437,9 +437,9 @@ def test_closing_takes_no_longer_than_it_may() -> None:
     for engine in engines:
         assert engine.entered.acquire(timeout=SOON)
     closed = threading.Event()
-    thread = threading.Thread(target=lambda: closed.set() if not manager.close(1.0) else None)
+    thread = threading.Thread(target=lambda: closed.set() if not manager.close(2.0) else None)
     thread.start()
-    thread.join(3.0)  # one second for all of it, not for each model
+    thread.join(6.0)  # two seconds for all of it, not for each model
     assert closed.is_set()
     for engine in engines:
         engine.gate.set()

@@ -50,6 +50,7 @@ def names(engine: Any) -> list[str]:
 
 def test_a_thread_that_waits_runs_a_short_request(manager: InferenceManager) -> None:
     engine, runner = short(manager)
+    manager.find("short")._scheduler._patience = 10**10  # however late this thread is
     seen = names(engine)
     assert (runner.infer(x=ones()).get(SOON)["y"] == 2).all()
     assert seen == [threading.current_thread().name]
@@ -158,11 +159,11 @@ def test_a_wait_for_the_only_token_is_counted_as_that(manager: InferenceManager)
     first = manager.infer_runner("blocking").infer(x=ones())
     assert entered.wait(SOON)
     second = manager.infer_runner("other").infer(x=ones())
-    assert not second.wait(0.05)
+    assert not second.wait(1.0)
     go_on.set()
     first.get(SOON), second.get(SOON)
     counts = manager.find("other").counts()
-    assert counts.token_seconds.sum > 0.04 > counts.queue_seconds.sum
+    assert counts.token_seconds.sum > 0.5 > counts.queue_seconds.sum
     check_idle(manager)
 
 

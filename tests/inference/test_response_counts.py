@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from managing import eventually
 from modelling import SOON, X, Y, check_invariants, request
 
 from yais.core.clock import Deadline
@@ -158,11 +159,10 @@ def test_a_deadline_between_two_responses(make_model: Callable[..., Model]) -> N
         def stream(self, inputs: Sequence[Any]) -> Iterator[list[Any]]:
             for output in super().stream(inputs):
                 yield output
-                while not deadline.expired():
-                    pass
+                eventually(deadline.expired)
 
     model = make_model(Late(3), batching=False)
-    deadline = Deadline.after(0.5)
+    deadline = Deadline.after(2.0)
     with pytest.raises(DeadlineExceeded):
         ask(model, deadline=deadline).result(SOON)
     assert told(model) == {"0": SUCCESS, "1": ["cancel"]}

@@ -203,7 +203,7 @@ def test_who_gives_up_lets_others_pass() -> None:
     arena = new(segments=1)
     held = arena.allocate(128, timeout=0)
     with ThreadPoolExecutor(2) as pool:
-        large = pool.submit(arena.allocate, 256, timeout=0.2)
+        large = pool.submit(arena.allocate, 256, timeout=2.0)
         wait_until(lambda: arena.statistics().waiting == 1)
         small = pool.submit(arena.allocate, 64, timeout=TIMEOUT)
         assert small.result(TIMEOUT).size == 64

@@ -34,7 +34,7 @@ def path_of(region: SharedRegion) -> Path:
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = f"import os, sys\nfrom yais.memory.shared_region import SharedRegion\n{code}"
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
 
 
 @pytest.fixture

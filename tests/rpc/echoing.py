@@ -16,8 +16,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import yais
 from yais.testing import serving
 
-SOON = 10.0
+SOON = 20.0
 """Seconds after which a wait counts as lost."""
+
+DEADLINE = 2.0
+"""Seconds of a call that is to be under way when its deadline passes, however busy the machine is."""
 
 SAY = "/yais.examples.echo.Echo/Say"
 

@@ -189,6 +189,21 @@ def connected(service: yais.Service, *, codec: Codec = INTEGERS, **server_option
             yield Client(served.server, channel, codec)
 
 
+def fill(write: Callable[[int], bool], pass_by: Callable[[], object]) -> int:
+    """Write until there is no room, not even after other calls were answered; return how many were taken.
+
+    `write` gets the number of the message.
+    """
+    taken = refused = 0
+    while refused < 20:
+        if write(taken):
+            taken, refused = taken + 1, 0
+        else:
+            refused += 1
+            pass_by()
+    return taken
+
+
 def ended(call: Any) -> tuple[list[Any], grpc.StatusCode]:
     """Read a call to its end; return its answers and its code."""
     answers: list[Any] = []

@@ -8,7 +8,7 @@ import threading
 
 import grpc
 import pytest
-from echoing import SOON, eventually, on_thread
+from echoing import DEADLINE, SOON, eventually, on_thread
 from streaming import BOUND, LARGE, PLENTY, RAW, Log, Requests, ended, failed, streaming
 
 import yais
@@ -256,7 +256,7 @@ def test_cancellation_reaches_a_coroutine(place, how):
             log.add("on_finish")
 
     with streaming(Context) as client:
-        call = client.chat([1, 2], timeout=1.0 if how == "deadline" else SOON)
+        call = client.chat([1, 2], timeout=DEADLINE if how == "deadline" else SOON)
         log.wait("waits")
         if how == "cancel":
             call.cancel()
@@ -309,7 +309,7 @@ def test_a_caller_that_goes_away_while_it_sends(how):
             log.add("on_finish")
 
     with streaming(Context, contexts=1) as client, Requests(1, 2) as requests:
-        call = client.chat(requests, timeout=0.3 if how == "deadline" else SOON)
+        call = client.chat(requests, timeout=DEADLINE if how == "deadline" else SOON)
         log.wait(1, 2)
         if how == "cancel":
             call.cancel()

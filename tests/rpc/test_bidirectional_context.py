@@ -8,7 +8,7 @@ import threading
 
 import grpc
 import pytest
-from echoing import SOON, eventually, on_thread
+from echoing import DEADLINE, SOON, eventually, on_thread
 from streaming import BOUND, LARGE, PLENTY, RAW, SERVICE, Log, Requests, ended, failed, streaming
 
 import yais
@@ -279,7 +279,7 @@ def test_the_caller_goes_away_between_requests(how):
             log.add("finish")
 
     with streaming(Context, contexts=1) as client, Requests(1) as requests:
-        call = client.chat(requests, timeout=0.3 if how == "deadline" else SOON)
+        call = client.chat(requests, timeout=DEADLINE if how == "deadline" else SOON)
         assert next(call) == 1
         if how == "cancel":
             call.cancel()
@@ -317,7 +317,7 @@ def test_cancellation_reaches_a_coroutine(place, how):
             log.add("finish")
 
     with streaming(Context, contexts=1) as client:
-        call = client.chat([1], timeout=0.3 if how == "deadline" else SOON)
+        call = client.chat([1], timeout=DEADLINE if how == "deadline" else SOON)
         log.wait("waits")
         if how == "cancel":
             call.cancel()
@@ -510,6 +510,7 @@ def test_compression():
 # The server stops
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_stream_left_open_is_closed_when_the_server_stops(caplog):
     with streaming(Sum) as client, Requests(1) as requests:
         call = client.chat(requests)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from client_peer import CHAT, COUNT, ECHO, MUTE, TOTAL, Peer, client_threads, peering
 from echoing import SOON, eventually, on_thread
+from streaming import fill
 
 import yais
 from yais.rpc.client import Channels, ClientServerStreaming, ClientStreaming, ClientUnary
@@ -272,17 +273,18 @@ def test_no_requests(chat):
         assert list(stream) == []
 
 
-def fill(stream: Any) -> int:
+def fill_up(stream: Any, channels: Any) -> int:
     """Write until there is no room; return how many messages were taken."""
-    taken = 0
-    while stream.write(b"%d" % (taken % 10) + bytes(50_000), timeout=0.2):
-        taken += 1
-    return taken
+    echo = ClientUnary(channels, ECHO, timeout=SOON)
+    return fill(
+        lambda number: stream.write(b"%d" % (number % 10) + bytes(50_000), timeout=0.01),
+        lambda: echo.call(b"what came before has been seen"),
+    )
 
 
 def test_a_server_that_does_not_read_holds_the_writer(peer, channels):
     with ClientStreaming(channels, MUTE, timeout=SOON, max_unsent=2).open() as stream:
-        taken = fill(stream)
+        taken = fill_up(stream, channels)
         assert taken >= 2
         assert not stream.over
         outcomes: list[bool] = []
@@ -297,7 +299,7 @@ def test_a_server_that_does_not_read_holds_the_writer(peer, channels):
 
 async def test_a_server_that_does_not_read_holds_the_task(peer, channels):
     async with ClientStreaming(channels, MUTE, timeout=SOON, max_unsent=2).open() as stream:
-        await asyncio.to_thread(fill, stream)
+        await asyncio.to_thread(fill_up, stream, channels)
         writing = asyncio.create_task(stream.awrite(b"x"))
         assert not (await asyncio.wait({writing}, timeout=0.05))[0]
         peer.gate.set()
@@ -308,7 +310,7 @@ async def test_a_server_that_does_not_read_holds_the_task(peer, channels):
 
 def test_a_held_writer_learns_that_the_stream_is_over(channels):
     stream = ClientStreaming(channels, MUTE, timeout=SOON, max_unsent=1).open()
-    fill(stream)
+    fill_up(stream, channels)
     outcomes: list[bool] = []
     writer = on_thread(lambda: outcomes.append(stream.write(b"x")))
     eventually(lambda: stream._waiting)
@@ -320,7 +322,7 @@ def test_a_held_writer_learns_that_the_stream_is_over(channels):
 
 def test_a_callback_never_waits_for_room(channels):
     mute = ClientStreaming(channels, MUTE, timeout=SOON, max_unsent=1).open()
-    fill(mute)
+    fill_up(mute, channels)
     outcomes = ClientUnary(channels, ECHO, timeout=SOON).submit(b"x", then=lambda _reply: mute.write(b"x"))
     assert outcomes.result(SOON) is False
     mute.cancel()

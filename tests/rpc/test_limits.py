@@ -48,7 +48,7 @@ def test_the_limit_holds_for_each_executor_thread():
     with echoing(held, contexts=2, threads=2) as client:
         texts = [f"hold {number}" for number in range(5)]
         calls = [client.begin(text) for text in texts]
-        eventually(lambda: client.server.in_flight == 4)
+        eventually(lambda: len(held.started.texts) == 4)
         client.pass_by()
         [late] = set(texts) - set(held.started.texts)
         held.finish(held.started.texts[0])

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from echoing import SAY, SOON, Client, Held, echoing, eventually, on_thread
+from echoing import DEADLINE, SAY, SOON, Client, Held, echoing, eventually, on_thread
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -328,6 +328,7 @@ def test_contexts_become_free_while_the_server_stops():
             assert codes[grpc.StatusCode.OK] == len(held.started.texts) - 2
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_server_without_grace_stops_at_once(caplog):
     held = Held.fresh()
     with echoing(held, contexts=1) as client:
@@ -384,11 +385,13 @@ def test_deadlines_that_pass_while_a_call_waits():
     held, ends = Held.fresh(), Ends()
     with echoing(held, contexts=1, interceptors=[ends]) as client:
         first = hold(client, held)
-        began = time.monotonic()
-        late = client.begin("late", timeout=0.1)
+        late = client.begin("late", timeout=DEADLINE)
+        eventually(lambda: waiting(client.server) == 1)
+        arrived = time.monotonic()
         assert late.exception(SOON).code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert client.server.in_flight == 1  # the caller need not wait for its turn
-        eventually(lambda: time.monotonic() - began > 0.2)  # the server counts from a little later
+        # The server counts from a little later, and what it is told is rounded up.
+        eventually(lambda: time.monotonic() > arrived + 1.1 * DEADLINE)
         held.finish("hold")
         assert first.result(SOON).text == "hold"
         ends.codes.wait_for_count(2)

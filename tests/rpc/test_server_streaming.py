@@ -8,7 +8,7 @@ import threading
 
 import grpc
 import pytest
-from echoing import SOON, eventually, on_thread
+from echoing import DEADLINE, SOON, eventually, on_thread
 from streaming import BOUND, LARGE, PLENTY, RAW, SERVICE, Log, ended, failed, streaming
 
 import yais
@@ -143,7 +143,7 @@ def test_an_answer_does_not_wait_for_the_next_one():
     class Context(yais.ServerStreamingContext):
         def execute(self, request):
             yield 1
-            yield int(arrived.wait(1.0))
+            yield int(arrived.wait(SOON))
 
     with streaming(Context) as client:
         call = client.down(0)
@@ -310,7 +310,7 @@ def test_a_generator_is_closed_when_the_caller_has_gone(asynchronous, how):
             log.add("on_finish")
 
     with streaming(Endless, codec=RAW) as client:
-        call = client.down(b"", timeout=0.3 if how == "deadline" else SOON)
+        call = client.down(b"", timeout=DEADLINE if how == "deadline" else SOON)
         assert next(call) == LARGE
         if how == "cancel":
             call.cancel()
@@ -337,7 +337,7 @@ def test_cancellation_reaches_an_async_generator(how):
                 raise
 
     with streaming(Waiting) as client:
-        call = client.down(0, timeout=0.3 if how == "deadline" else SOON)
+        call = client.down(0, timeout=DEADLINE if how == "deadline" else SOON)
         assert next(call) == 1
         if how == "cancel":
             call.cancel()

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from echo_pb2 import DESCRIPTOR as ECHO
 from echo_pb2 import EchoReply
-from echoing import SOON, eventually, on_thread
+from echoing import DEADLINE, SOON, eventually, on_thread
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -469,7 +469,7 @@ def test_a_stream_of_requests_that_is_cut_short_does_not_look_whole(reading):
 
 def test_the_deadline_passes_while_a_method_waits_for_requests(reading):
     with four(stream_unary=reading.stream_unary) as stub:
-        code, _ = status(lambda: stub.stream_unary(reading.requests(), timeout=0.2))
+        code, _ = status(lambda: stub.stream_unary(reading.requests(), timeout=DEADLINE))
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert reading.outcomes.get(timeout=SOON) == "begun"
         _, (left, active) = reading.check()
@@ -561,6 +561,7 @@ def test_a_method_cancels_its_own_call():
         assert status(lambda: stub.unary_unary(b"", timeout=SOON))[0] is grpc.StatusCode.CANCELLED
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_method_that_outlives_its_call_stops_no_server():
     may_end, started = threading.Event(), threading.Event()
     outcome = queue.SimpleQueue()

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import grpc
 import pytest
-from echoing import SOON, eventually, on_thread
+from echoing import DEADLINE, SOON, eventually, on_thread
 
 import yais
 from yais.testing import serving
@@ -129,7 +129,7 @@ def test_executors_do_not_wait_for_each_other():
 def test_a_writer_that_waits_for_room_learns_that_there_will_be_none(end):
     kept = Kept.fresh()
     with serving(service(Rpc=kept), grace=0.1) as served, fixed_window(served) as reached:
-        with caller(reached, timeout=1.0 if end == "deadline" else SOON) as call:
+        with caller(reached, timeout=DEADLINE if end == "deadline" else SOON) as call:
             stream = kept.streams.get(timeout=SOON)
             full(stream)
             taken = []
@@ -483,7 +483,8 @@ STATES = [name for name in vars(_AnyState) if not name.startswith(("_", "on_", "
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.2])
-def test_the_server_stops_while_streams_are_in_every_state(grace):
+def test_the_server_stops_while_streams_are_in_every_state(grace, monkeypatch):
+    monkeypatch.setattr("yais.rpc.server._NOTICE", SOON)
     count = 10 * len(STATES)
     context = type("AnyState", (_AnyState,), {"reached": threading.Semaphore(0)})
     with serving(service(Rpc=context), grace=grace) as served, contextlib.ExitStack() as calls:

@@ -9,7 +9,7 @@ import threading
 
 import grpc
 import pytest
-from echoing import SOON, eventually, on_thread
+from echoing import DEADLINE, SOON, eventually, on_thread
 from streaming import (
     BOUND,
     LARGE,
@@ -21,6 +21,7 @@ from streaming import (
     connected,
     ended,
     failed,
+    fill,
     service_of,
     streaming,
 )
@@ -470,9 +471,7 @@ def test_write_with_a_timeout():
     with streaming(context, codec=RAW) as client:
         call = client.chat()
         stream = context.handle()
-        taken = 0
-        while stream.write(LARGE, timeout=0.1):
-            taken += 1
+        taken = fill(lambda _number: stream.write(LARGE, timeout=0.01), client.pass_by)
         assert 3 <= taken < BOUND
         assert not stream.write(LARGE, timeout=0)
         assert stream.connected
@@ -860,7 +859,7 @@ def test_callbacks_learn_that_the_caller_has_gone(how):
             log.add("on_finish")
 
     with streaming(Context) as client, Requests(1, 2) as requests:
-        call = client.chat(requests, timeout=0.3 if how == "deadline" else SOON)
+        call = client.chat(requests, timeout=DEADLINE if how == "deadline" else SOON)
         log.wait(2)
         if how == "cancel":
             call.cancel()
@@ -925,7 +924,7 @@ def test_cancellation_reaches_a_coroutine(place, how):
         if place == "on_requests_done":
             requests.end()
         begin = client.up if place == "one" else client.chat
-        call = begin(requests, timeout=0.3 if how == "deadline" else SOON)
+        call = begin(requests, timeout=DEADLINE if how == "deadline" else SOON)
         log.wait("waits")
         if how == "cancel":
             call.cancel()
@@ -1203,6 +1202,7 @@ def test_compression():
 # The server stops
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_handle_left_open_is_closed_when_the_server_stops(caplog):
     context = Handles.fresh()
     with streaming(context) as client:
@@ -1219,6 +1219,7 @@ def test_a_handle_left_open_is_closed_when_the_server_stops(caplog):
     assert "2 streams were left open" in record.message and "UNAVAILABLE" in record.message
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_what_was_written_before_the_server_stops_arrives(caplog):
     context = Handles.fresh()
     with streaming(context) as client:
@@ -1290,6 +1291,7 @@ def test_an_on_drain_that_raises_is_logged(caplog):
     assert str(record.exc_info[1]) == "odd"
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("form", ["coroutine", "async generator"])
 def test_the_end_of_the_server_cancels_coroutines(form):
     log = Log()

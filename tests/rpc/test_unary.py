@@ -11,7 +11,7 @@ import weakref
 import grpc
 import pytest
 from echo_pb2 import EchoReply, EchoRequest
-from echoing import SAY, SOON, Client, echo_service, echoing, on_thread
+from echoing import DEADLINE, SAY, SOON, Client, echo_service, echoing, on_thread
 
 import yais
 from yais.core.clock import NEVER
@@ -253,7 +253,7 @@ def test_hooks_are_called_once_when_the_caller_cancels(hooked):
 
 
 def test_hooks_are_called_once_when_the_deadline_passes(hooked):
-    assert hooked.fail("wait", timeout=0.1).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert hooked.fail("wait", timeout=DEADLINE).code() is grpc.StatusCode.DEADLINE_EXCEEDED
     hooks(hooked)
 
 

@@ -45,6 +45,9 @@ _DEFAULT = "default"
 _PARTING = 0.5
 """Seconds for the last status of streams to reach their callers before these are cut off. Our estimate."""
 
+_NOTICE = 1.0
+"""Seconds for contexts to end whose calls were cancelled. Our estimate."""
+
 _HANG_UP = 5.0
 """Seconds for callers without calls to close their connections. gRPC core waits 20 for one that hangs."""
 
@@ -492,7 +495,7 @@ class Server:
                 _log.warning("%d calls are still in flight, their time is over: cancelling them", in_flight)
             core.cancel_all_calls()
         # Cancelled calls end at once unless their contexts hold them; those get a moment to notice.
-        end = Deadline.after(1.0)
+        end = Deadline.after(_NOTICE)
         ended = [executor.join(end.remaining() or 0.0) for executor in self._executors]
         if not all(ended):
             _log.warning("%d calls did not end: their contexts ignore cancellation", self.in_flight)
