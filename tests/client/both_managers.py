@@ -18,7 +18,7 @@ from yais.inference.manager import InferenceManager
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.serving.managed import ManagedServer
 
-SOON = 20.0
+SOON = 60.0
 """Seconds after which a wait counts as lost."""
 
 DIGITS = Path(__file__).parents[2] / "examples/models/digits"

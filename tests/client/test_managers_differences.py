@@ -38,9 +38,9 @@ def test_arrays_of_outputs(local, remote):
 
 def test_a_deadline_that_passes_while_it_is_executed(local, remote, gate):
     with gate.closed(local):
-        here = local.infer_runner("gate").infer_with_deadline(0.05, X=ONE)
+        here = local.infer_runner("gate").infer_with_deadline(0.5, X=ONE)
         assert gate.asked.acquire(timeout=SOON)
-        assert not here.wait(0.1)
+        assert not here.wait(0.6)
         gate.open.set()
         assert here.get(SOON)["Y"].tolist() == [[1.0]]
     with gate.closed(local):

@@ -180,7 +180,7 @@ def test_a_server_of_something_else():
 @pytest.mark.parametrize("of", ["request", "manager"])
 def test_timeout(server, of):
     with RemoteInferenceManager(
-        f"127.0.0.1:{server.port}", timeout=0.5 if of == "manager" else SOON
+        f"127.0.0.1:{server.port}", timeout=2.0 if of == "manager" else SOON
     ) as manager:
         waiting = manager.infer_runner("waiting")
         late = waiting.infer_with_deadline(0.05, X=[[1.0]]) if of == "request" else waiting.infer(X=[[1.0]])

@@ -128,7 +128,7 @@ def test_what_a_server_may_still_read_is_not_written_to(slots, endpoint, how):
     read = gates["read"]
     with gates["slow_reader"].shut():
         read.batches.clear()
-        pending = send(slots, 7.0, model="slow_reader", timeout=0.5 if how == "late" else None)
+        pending = send(slots, 7.0, model="slow_reader", timeout=2.0 if how == "late" else None)
         gates["slow_reader"].wait_for(1)
         (old,) = registered(endpoint)
         if how == "cancelled":

@@ -165,7 +165,7 @@ def test_a_callback_sends_the_next(transport):
 
 
 def test_a_request_may_take_its_timeout_and_no_longer(kind, server, gate):
-    with connected(kind, server, timeout=1.0) as endpoint:  # those that are not held up are answered by then
+    with connected(kind, server, timeout=2.0) as endpoint:  # those that are not held up are answered by then
         transport = transport_of(kind, endpoint)
         assert ask(transport, call_of("gated", row(1.0))).status() == (Code.OK, "")
         with gate.shut(7.0):

@@ -207,7 +207,7 @@ def test_text():
 
 def test_nothing_ends_in_time(tmp_path):
     """A batch that takes longer than the measurement: the report says so, and the end is waited for."""
-    slow = "import time\nclass Model:\n    def execute(self, inputs):\n        time.sleep(0.3)\n"
+    slow = "import time\nclass Model:\n    def execute(self, inputs):\n        time.sleep(1)\n"
     slow += "        return {'Y': inputs['X']}\n"
     write(tmp_path, "slow", slow.encode(), PYTHON_CONFIG, filename="model.py")
     done = bench(tmp_path / "slow")

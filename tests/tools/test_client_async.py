@@ -7,7 +7,7 @@ import re
 
 import pytest
 from onnx_models import EXAMPLES
-from serving_models import Wire, fill, serving_models
+from serving_models import SOON, Wire, fill, serving_models
 from yais_command import run_yais
 
 from yais.protocol import kserve_pb2 as pb
@@ -50,11 +50,11 @@ def test_text(server):
     assert latency.startswith("latency in ms: p50 ")
 
 
-@pytest.mark.parametrize(("in_flight", "failed"), [(8, 0), (7, 14)])
-def test_how_many_are_in_flight(server, in_flight, failed):
+@pytest.mark.parametrize(("in_flight", "failed", "timeout"), [(8, 0, SOON), (7, 14, 0.3)])
+def test_how_many_are_in_flight(server, in_flight, failed, timeout):
     """The model waits until there are eight."""
     count = 2 * in_flight
-    options = (f"--max-in-flight={in_flight}", f"--count={count}", "--timeout=0.3", "--json")
+    options = (f"--max-in-flight={in_flight}", f"--count={count}", f"--timeout={timeout}", "--json")
     done = client_async(server, "waiting", *options)
     found = json.loads(done.stdout)
     assert (done.returncode, found["requests"], found["failed"]) == (1 if failed else 0, count, failed)

@@ -143,9 +143,10 @@ def test_output_for_a_decoupled_model(server):
 def test_the_server_counts_the_same(server, arguments):
     """But for those on their way at the beginning and the end."""
     before, start = inferences(server, "simple"), monotonic()
-    (level,) = measured(server, "simple", "-b", "4", "-t", "3", *arguments)
+    # So long that what passes while the server is asked is little.
+    (level,) = measured(server, "simple", "-b", "4", "-t", "3", "-p", "200", *arguments)
     assert (level["concurrency"], level["stable"]) == (3, True)
-    assert level["requests"] == pytest.approx(level["server"]["requests"], abs=3 * 3)
+    assert level["requests"] == pytest.approx(level["server"]["requests"], rel=0.2, abs=3 * 3)
     assert level["server"]["inferences"] == 4 * level["server"]["requests"]
     assert level["throughput"] == pytest.approx(4 * level["requests"] / level["seconds"])
     assert inferences(server, "simple") - before >= 4 * level["requests"]
@@ -195,7 +196,7 @@ def test_requests_in_shared_memory(server):
 
 def test_answers_of_a_decoupled_model(server):
     (level,) = measured(server, "repeat", "--streaming", "--shape", "x:3")
-    assert level["responses"] == pytest.approx(3 * level["requests"], abs=9)
+    assert level["responses"] == pytest.approx(3 * level["requests"], rel=0.25, abs=9)
 
 
 @pytest.mark.parametrize("datatype", ["bool", "fp16", "bf16", "bytes"])
