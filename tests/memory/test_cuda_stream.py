@@ -366,6 +366,27 @@ def test_a_stream_that_is_dropped_is_destroyed(cuda):
     assert not thread.is_alive()
 
 
+def test_callbacks_of_a_stream_that_is_dropped_may_free(cuda):
+    """Whoever destroys the stream is freeing meanwhile, and does not wait for them."""
+    device = cuda.device()
+    stream, memory = device.stream(), device.memory().allocate(SIZE)
+    gate, freed = Gate(cuda, stream), Future()
+    stream.completed().add_done_callback(lambda _: freed.set_result(memory.close()))
+    assert gate.started.wait(SOON)
+    del stream
+    gc.collect()
+    thread = threading.Thread(target=device.statistics, daemon=True)
+    thread.start()
+    while "cuEventQuery" not in cuda.calls:
+        assert thread.is_alive()
+        time.sleep(0.001)
+    gate.open()
+    thread.join(SOON)
+    assert not thread.is_alive()
+    assert freed.result(SOON) is None
+    assert not cuda.held and "FakeStream" not in cuda.objects
+
+
 def test_a_graph_reads_what_is_there_when_it_runs(cuda, memory, pinned):
     stream, other = cuda.device().stream(), cuda.device().stream()
     runs = []

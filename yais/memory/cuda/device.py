@@ -261,7 +261,7 @@ class CudaDevice:
         self._retired.add(partial(self._bury, stream))
 
     def _bury(self, stream: CudaStream) -> None:
-        stream.close()
+        stream.destroy()
         self._orphans.remove(stream)
 
     def free_retired(self) -> None:

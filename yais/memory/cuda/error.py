@@ -28,7 +28,6 @@ _STICKY = frozenset(
         "LAUNCH_FAILED",
         "TENSOR_MEMORY_LEAK",
         "ECC_UNCORRECTABLE",
-        "TENSOR_MEMORY_LEAK",
         "EXTERNAL_DEVICE",
         "CONTAINED",
     )

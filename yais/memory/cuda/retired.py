@@ -42,9 +42,8 @@ class Retired:
         """
         while self._waiting:
             with self._lock:
-                batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-                if batch and not self._settle():
-                    self._waiting.extendleft(reversed(batch))
+                count = len(self._waiting)
+                if count and not self._settle():
                     return
-                while batch:
-                    self._attempt(batch.pop(0))
+                for _ in range(count):
+                    self._attempt(self._waiting.popleft())

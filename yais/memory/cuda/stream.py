@@ -265,13 +265,17 @@ class CudaStream:
         self.device.toolkit.call("cuStreamSynchronize", raw)
 
     def close(self) -> None:
-        """Wait for what is queued, finish its futures, destroy the stream. Idempotent. Nothing is raised."""
+        """Wait for what is queued, destroy the stream, finish its futures. Idempotent. Nothing is raised."""
+        self.destroy()
+        self._completions.join(None)
+
+    def destroy(self) -> None:
+        """Do as `close`, and leave the futures to their thread: a callback may want what the caller holds."""
         if not self.closed:
             self.settle()
         with self._lock:
             raw, self._raw = self._raw, None
         self._completions.end()
-        self._completions.join(None)
         if raw is not None:
             toolkit = self.device.toolkit
             self.device.quietly("destroy a stream", lambda: toolkit.call("cuStreamDestroy", raw))
