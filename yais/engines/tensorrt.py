@@ -199,8 +199,6 @@ class TensorRTEngine:
             self._contexts.close()
         self._engine = None
         self._native = None
-        if self._allocations is not None:
-            self._device.free_retired()  # what TensorRT let go of just now
 
 
 @contextlib.contextmanager

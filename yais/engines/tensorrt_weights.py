@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 from yais.engines.tensorrt_options import TensorRTOptions
@@ -33,14 +34,17 @@ class PlanAllocations:
     def __init__(self, device: CudaDevice) -> None:
         self._device = device
         self._loading = True
-        self._buffers: dict[int, DeviceBuffer] = {}  # used in single steps, and so without a lock
+        self._buffers: dict[int, DeviceBuffer] = {}
+        self._lock = threading.Lock()
 
     def loaded(self) -> None:
         """Have what is allocated from now on in device memory, and the weights moved to the GPU."""
         self._loading = False
         stream = self._device.stream()
         try:
-            for buffer in list(self._buffers.values()):
+            with self._lock:
+                buffers = list(self._buffers.values())
+            for buffer in buffers:
                 buffer.prefetch(stream)  # type: ignore[attr-defined]  # they are all managed
         finally:
             stream.close()
@@ -50,18 +54,20 @@ class PlanAllocations:
         try:
             resource = self._device.managed() if self._loading else self._device.memory()
             buffer: DeviceBuffer = resource.allocate(size)
-            self._buffers[buffer.handle] = buffer
+            with self._lock:
+                self._buffers[buffer.handle] = buffer
         except Exception:
             _log.exception("TensorRT asked for %d bytes", size)
             return 0
         return buffer.handle
 
     def free(self, address: int) -> bool:
-        """Let go of memory, and return whether it was there. Raises nothing, and waits for no lock.
-
-        It goes back with the device's next call that frees: a garbage collector may have found the engine.
-        """
-        return self._buffers.pop(address, None) is not None or not address
+        """Give memory back, and return whether it was there. Raises nothing."""
+        with self._lock:
+            buffer = self._buffers.pop(address, None)
+        if buffer is not None:
+            buffer.close()
+        return buffer is not None or not address
 
     def allocator(self, trt: Any) -> Any:
         """Return it as an `IGpuAllocator`, which has to outlive the engine."""
