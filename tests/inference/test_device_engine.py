@@ -16,6 +16,7 @@ from yais.core.tensor import DataType, TensorSpec
 from yais.errors import DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument
 from yais.inference.infer_runner import InferRunner
 from yais.inference.manager import InferenceManager
+from yais.inference.responder import Responder
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.lane import Placement
 from yais.memory.host import HostMemoryResource
@@ -102,6 +103,34 @@ def test_a_lane_is_kept_until_the_answer_is_read(manager: InferenceManager) -> N
     reading.gate.set()
     for value, future in enumerate([*futures, third]):
         assert (future.get(SOON)["y"] == 2 * value).all()
+
+
+def test_a_lane_is_back_before_anybody_has_the_answer(manager: InferenceManager) -> None:
+    engine = doubling()
+    runner = started(manager, engine)
+    reading = engine.phases["outputs"]
+    reading.gate.clear()
+    future = runner.infer(x=ones())
+    lanes: list[int] = []
+    future.add_done_callback(lambda _: lanes.append(free_lanes(manager)))
+    assert reading.entered.acquire(timeout=SOON) and free_lanes(manager) == 1
+    reading.gate.set()
+    assert (future.get(SOON)["y"] == 2).all()
+    eventually(lambda: lanes)
+    assert lanes == [2]
+
+
+def test_an_answer_that_cannot_be_made_is_an_error(
+    manager: InferenceManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lane is back by then."""
+    caplog.set_level(logging.CRITICAL, "yais.inference")
+    runner = started(manager, doubling())
+    with monkeypatch.context() as broken:
+        broken.setattr(Responder, "responses", lambda *_: {}["broken"])
+        with pytest.raises(Internal, match="model 'M' failed: 'broken'"):
+            runner.infer(x=ones()).get(SOON)
+    assert (runner.infer(x=ones()).get(SOON)["y"] == 2).all()
 
 
 def test_inputs_are_copied_while_another_request_is_computed(manager: InferenceManager) -> None:

@@ -365,7 +365,9 @@ def test_a_gpu_that_cannot_be_used_is_said() -> None:
         assert manager.infer_runner("host").infer(x=ones()).get(SOON)
 
 
-def test_a_file_is_loaded_for_each_gpu(manager: InferenceManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_loaded_for_each_gpu(
+    manager: InferenceManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     loaded: list[tuple[Any, ...]] = []
 
     def load(model: Any, *_: Any, gpu: int, instances: int, max_batch: int | None) -> Any:
@@ -382,6 +384,12 @@ def test_a_file_is_loaded_for_each_gpu(manager: InferenceManager, monkeypatch: p
     batching = BatchingPolicy(16)
     manager.register("one", "model.plan", gpus=[1], batching=batching)
     assert loaded[2:] == [("model.plan", 1, 2, 16)] and manager.get_models() == ["M", "one"]
+    for gpus in ((0,), (0, 1)):
+        manager.register(f"two on {gpus}", "model.plan", gpus=gpus, concurrency=2, max_batch_size=4)
+        assert "is cut" not in caplog.text
+        manager.register(f"three on {gpus}", "model.plan", gpus=gpus, concurrency=3, max_batch_size=4)
+        assert f"'three on {gpus}': concurrency 3 is cut to max_copy_concurrency 2" in caplog.text
+        caplog.clear()
 
 
 def test_engines_of_gpus_that_came_before_one_that_fails_are_closed(

@@ -286,11 +286,12 @@ class BatchRun:
             self._free_engine()
         outputs = execution.outputs()
         record.stream_wait = monotonic() - record.infer_end
-        self._outputs = self._kept(outputs)
+        self._outputs, self._execution = self._kept(outputs), None
         self._free_engine()
+        self._free_lane()
 
     def _kept(self, outputs: Sequence[Array]) -> list[Array]:
-        """Return checked copies of a device's outputs: the lane goes back before everybody has read them."""
+        """Return checked copies of a device's outputs: the lane goes back before anybody has read them."""
         return [array.copy() for array in self._checked(outputs)]
 
     def _checked(self, outputs: Sequence[Array]) -> list[Array]:
@@ -422,7 +423,7 @@ class BatchRun:
     def _abandon(self) -> None:
         """Forget an execution that is not over, once its copies no longer use the lane and the inputs."""
         self._execution = self._outputs = None
-        if self._on_device:
+        if self._on_device and self._lane is not None:
             site = self._site
             try:
                 self._held_lane().settle()

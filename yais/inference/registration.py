@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from yais.engines.engine import Engine
+from yais.engines.engine import Engine, placed
 from yais.engines.placed_engine import PlacedEngine
 from yais.engines.python_pipeline import DEFAULT_PIPELINES, PythonPipeline
 from yais.errors import InvalidArgument
@@ -95,7 +95,7 @@ def registration(
         )
     # On a device an instance is taken while inputs are copied there, too: with as many as lanes, copies for
     # one batch overlap the execution of another, and tokens bound what executes.
-    on_device = hasattr(engine, "begin")
+    on_device = hasattr(placed(engine), "begin")
     most, what = (lanes, "max_copy_concurrency") if on_device else (limit, "max_exec_concurrency")
     wanted = most if concurrency is None else concurrency
     if wanted < 1:
