@@ -15,10 +15,12 @@ import pytest
 from gated_models import gates, write_gated
 from http_calls import Http, exchange, given, received, serving_http
 from onnx_models import identity, write
-from serving_models import SOON, eventually, serving_models
+from serving_models import SOON, eventually, one_process, serving_models
 
 from yais.rpc.tls import Tls
 from yais.serving.access import AccessOptions, Restriction
+
+pytestmark = one_process
 
 INFER = "/v2/models/identity_fp32/infer"
 REQUEST = {"inputs": [given("X", "FP32", [1, 2], [1.0, 2.0])]}
@@ -319,6 +321,19 @@ def test_addresses_that_cannot_be_had(own):
         serving_http(own, address="203.0.113.1").__enter__()
     with pytest.raises(ValueError, match="got port 65536, expected 0 to 65535"):
         serving_http(own, port=65536).__enter__()
+
+
+def test_servers_share_a_port(own):
+    with (
+        serving_http(own, reuse_port=True) as one,
+        serving_http(own, port=one.port, reuse_port=True) as other,
+    ):
+        for _ in range(200):  # connections, each of which goes to either
+            with Http(one.port) as calls:
+                assert calls.call("GET", "/v2/health/live").status == 200
+            if one.requests and other.requests:
+                break
+        assert one.requests and other.requests
 
 
 def test_who_may_not_is_refused(own, tmp_path):

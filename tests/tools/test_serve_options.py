@@ -127,9 +127,15 @@ def test_of_connections_without_limits(options_of):
 
 def test_of_http(options_of):
     options = options_of(
-        "--http-address=::1", "--http-port=0", "--http-max-input-size=5", "--http-header-forward-pattern=x-.*"
+        "--http-address=::1",
+        "--http-port=0",
+        "--http-max-input-size=5",
+        "--http-header-forward-pattern=x-.*",
+        "--reuse-http-port=true",
     )
-    assert options.http == HttpOptions("::1", 0, max_input_bytes=5, header_forward_pattern="x-.*")
+    assert options.http == HttpOptions(
+        "::1", 0, max_input_bytes=5, header_forward_pattern="x-.*", reuse_port=True
+    )
     assert options_of("--allow-http=false", "--http-port=1").http is None
 
 
@@ -323,9 +329,7 @@ def test_what_has_no_effect_is_said(answer_to, argument, warning):
     assert said_of_it.startswith(argument.partition("=")[0] + " " + warning)
 
 
-@pytest.mark.parametrize(
-    "argument", ["--allow-grpc=true", "--model-namespacing=0", "--reuse-http-port=false"]
-)
+@pytest.mark.parametrize("argument", ["--allow-grpc=true", "--model-namespacing=0"])
 def test_what_is_so_anyway_needs_no_word(options_of, argument):
     assert options_of(argument)
 
@@ -369,6 +373,7 @@ def test_every_option_in_the_environment(tmp_path):
         "allow-http": "on",
         "http-address": "::1",
         "http-port": "9000",
+        "reuse-http-port": "1",
         "http-max-input-size": "7",
         "http-header-forward-pattern": "b.*",
         "token-file": str(tokens),

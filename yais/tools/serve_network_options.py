@@ -86,6 +86,13 @@ _ADDRESSES = (
         help="Port for HTTP; 0 takes a free one.",
     ),
     _http(
+        "--reuse-http-port",
+        type=bool,
+        default=_HTTP.reuse_port,
+        show_default=True,
+        help="Whether several servers may listen on the port.",
+    ),
+    _http(
         "--http-max-input-size",
         type=click.IntRange(min=0),
         default=_HTTP.max_input_bytes,
@@ -196,6 +203,7 @@ def _http_options(given: Mapping[str, Any]) -> HttpOptions:
         port=given["http_port"],
         max_input_bytes=given["http_max_input_size"],
         header_forward_pattern=given["http_header_forward_pattern"],
+        reuse_port=given["reuse_http_port"],
     )
 
 

@@ -42,7 +42,6 @@ _INSTEAD = {
 
 _ONLY = {
     "allow-grpc": (True, "gRPC is always served"),
-    "reuse-http-port": (False, "the port of HTTP cannot be shared"),
     "model-namespacing": (False, "names of models are unique over all repositories"),
     "allow-sagemaker": (False, "there is no such service"),
     "allow-vertex-ai": (False, "there is no such service"),
