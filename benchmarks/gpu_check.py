@@ -110,7 +110,7 @@ def tests(environment: dict[str, str], folder: Path, *, simulated: bool) -> tupl
     code, output = run(command, 1500, wanted)
     say(output.strip().splitlines()[-1] if output.strip() else "")
     if not file.exists():
-        return [], f"pytest ended with {code}: {output.strip()[-500:]}"
+        return [Case("pytest", "failed")], f"pytest ended with {code}: {output.strip()[-500:]}"
     cases = read_cases(file)
     for case in cases:
         if case.outcome == "failed":

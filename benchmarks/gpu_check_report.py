@@ -38,7 +38,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """Everything that was run; `tables` says why there are no figures where there are none."""
+    """Everything that was run; `tables` says why there are no figures where there are none.
+
+    `why_no_tests` says the same of tests, which failed if `tests` has anything.
+    """
 
     tests: Sequence[Case]
     why_no_tests: str
@@ -52,6 +55,7 @@ _TESTS = {
     "Pools of device, pinned and managed memory": "test_gpu_memory.*",
     "Streams, events, completions, graphs, device guard": "test_gpu_streams.*",
     "CUDA memory between two processes": "test_gpu_ipc.*",
+    "A client's inputs on the GPU, which stay there": "test_gpu_shared_memory.*",
     "A kernel as a model: every data type, every batch, failures": "test_gpu_engines.test_a_[kf]*",
     "PyTorch callable on device memory against the CPU": "test_gpu_engines.test_a_pytorch*",
     "PyTorch exported program against the CPU: data types, dynamic batch": "test_gpu_engines.test_an_exp*",

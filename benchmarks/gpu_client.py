@@ -118,9 +118,9 @@ def load(channel: grpc.Channel, request: bytes, in_flight: int, seconds: float) 
     times: list[float] = []
     failures: list[grpc.RpcError] = []
     begin = time.perf_counter()
-    while (now := time.perf_counter()) < begin + seconds and not failures:
+    while time.perf_counter() < begin + seconds and not failures:
         free.acquire()
-        future = call.future(request, timeout=30)
+        now = time.perf_counter()
 
         def done(future: Any, sent: float = now) -> None:
             if future.code() is grpc.StatusCode.OK:
@@ -129,7 +129,7 @@ def load(channel: grpc.Channel, request: bytes, in_flight: int, seconds: float) 
                 failures.append(future)
             free.release()
 
-        future.add_done_callback(done)
+        call.future(request, timeout=30).add_done_callback(done)
     for _ in range(in_flight):
         free.acquire()
     if failures:

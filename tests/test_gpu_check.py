@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import gpu_check as gpu_check_program
 from benchmarks.gpu_check_report import Case, Found, read_cases, rows
 from yais.memory.cuda.toolkit import why_no_cuda
 
@@ -59,7 +60,7 @@ def test_everything_that_a_fake_can_show_is_shown(tmp_path: Path) -> None:
     passed = [what for what, result in results.items() if result == "passed"]
     assert [what.partition(" ")[0] for what in passed] == ["Pools", "Streams,", "A", "10,000"]
     assert "FAILED" not in results.values()
-    assert len(results) == 16
+    assert len(results) == 17
     figures = re.findall(r"^.*\(SIMULATED\)$", text, re.MULTILINE)
     assert len(figures) == 4
 
@@ -74,20 +75,27 @@ FIGURES: dict[str, Any] = {
 }
 
 
+TESTS = [
+    Case(f"{file.stem}.{name}", "passed")
+    for file in sorted((ROOT / "tests/gpu").glob("test_*.py"))
+    for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+]
+
+
 def results(**changes: Any) -> dict[str, str]:
-    tests = [Case(name, "passed") for name in ("test_gpu_memory.a", "test_gpu_streams.a", "test_gpu_ipc.a")]
-    tests += [
-        Case(f"test_gpu_engines.test_{name}", "passed") for name in ("a_kernel", "a_pytorch", "an_export")
-    ]
-    tests += [Case(f"test_gpu_engines.test_{name}", "passed") for name in ("onnx_1", "tensorrt_1")]
-    tests += [Case("test_gpu_serving.test_nothing", "passed")]
-    given = {"tests": tests, "why_no_tests": "", "examples": [Case("e.py", "passed")], "figures": FIGURES}
+    given = {"tests": TESTS, "why_no_tests": "", "examples": [Case("e.py", "passed")], "figures": FIGURES}
     found = Found(**{**given, "tables": "", "simulated": False, **changes})
     return {row.what: row.result for row in rows(found)}
 
 
 def test_all_is_well() -> None:
     assert set(results().values()) == {"passed"}
+
+
+def test_every_test_that_fails_is_in_one_row() -> None:
+    for case in TESTS:
+        tests = [Case(each.name, "failed" if each is case else "passed") for each in TESTS]
+        assert list(results(tests=tests).values()).count("FAILED") == 1, case.name
 
 
 @pytest.mark.parametrize(
@@ -120,6 +128,19 @@ def test_without_tests_or_figures() -> None:
     found = results(tests=[], why_no_tests="pytest is not installed", figures={}, tables="it broke")
     assert found["CUDA memory between two processes"] == "not run"
     assert found["gRPC against the bare engine"] == "FAILED"
+
+
+def test_tests_that_crash_have_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What writes the outcomes is then not there any more."""
+
+    def run(command: list[str], *_: object) -> tuple[int, str]:
+        return (-11, "Segmentation fault") if "tests/gpu" in command else (0, "")
+
+    monkeypatch.setattr(gpu_check_program, "run", run)
+    cases, why = gpu_check_program.tests({}, tmp_path, simulated=False)
+    found = results(tests=cases, why_no_tests=why)
+    assert why == "pytest ended with -11: Segmentation fault"
+    assert found["Streams, events, completions, graphs, device guard"] == "FAILED"
 
 
 def test_outcomes_are_read(tmp_path: Path) -> None:
