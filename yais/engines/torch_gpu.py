@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from yais.core.tensor import DataType
-from yais.engines.torch_tensors import dtype_of, torch_module
+from yais.engines.torch_tensors import torch_module
 from yais.errors import FailedPrecondition
 from yais.memory.device_array import DeviceArray
 
@@ -34,7 +33,7 @@ class TorchMemory(Protocol):
         """Make a lane's stream PyTorch's, of this thread, while the context lasts."""
 
     def view(self, array: DeviceArray) -> Any:
-        """Return a tensor on device memory."""
+        """Return a tensor on device memory, within `on` its stream."""
 
 
 class TorchGpu:
@@ -76,6 +75,4 @@ class TorchGpu:
 
     def view(self, array: DeviceArray) -> Any:
         """Return a tensor on device memory; see `TorchMemory`."""
-        # Not by DLPack, whose capsules run Python when a tensor ends, also while an error is on its way.
-        tensor = torch_module().as_tensor(array, device=self.name)
-        return tensor.view(dtype_of(array.datatype)) if array.datatype is DataType.BF16 else tensor
+        return torch_module().from_dlpack(array)  # for which the stream is current: it is not waited for
