@@ -117,9 +117,11 @@ def besiege(plan: Plan, running: World, report: Report) -> tuple[list[Sample], l
     start = time.monotonic()
     load.start()
     operator.start()
-    samples = list(sampled(load, running, max(1.0, plan.seconds / _SAMPLES), operator))
-    operator.finish(_OPERATOR)
-    recording = load.stop(_LAST_ANSWERS)
+    try:
+        samples = list(sampled(load, running, max(1.0, plan.seconds / _SAMPLES), operator))
+    finally:  # who is interrupted leaves nothing that starts servers
+        operator.finish(_OPERATOR)
+        recording = load.stop(_LAST_ANSWERS)
     report.sent, report.answered = recording.sent, recording.completed
     report.late, report.unsent = recording.late, recording.unsent
     report.p99 = recording.percentile(99)

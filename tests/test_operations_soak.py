@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+from benchmarks.operations_soak import Plan, Report, besiege
 from benchmarks.operations_soak_events import DRAIN, FRONTEND, RELOAD, Event, order, unexplained
-from benchmarks.operations_soak_load import Failure
+from benchmarks.operations_soak_load import Checked, Failure
 from benchmarks.operations_soak_picture import soak_picture
 from benchmarks.operations_soak_samples import Sample, Usage, grown, kept, usage
 from yais.errors import Code
@@ -91,3 +94,23 @@ def test_the_picture_names_what_happened_once():
     drawn = soak_picture("Two servers", failing, [KILL, Event(DRAIN, "B", 101.0, 102.0)], 100.0)
     assert drawn.count(">frontend killed</text>") == drawn.count(">drain</text>") == 1
     assert ">UNAVAILABLE</text>" in drawn and ">A: engine</text>" in drawn
+
+
+def test_who_interrupts_it_leaves_nothing_that_goes_on():
+    class Transport:
+        def send(self, request, done):
+            done(Code.UNAVAILABLE, "gone", b"")
+
+    def interrupted():
+        raise SystemExit(143)
+
+    server = SimpleNamespace(name="A", reload=lambda: None, drain=lambda: None, start=lambda: None)
+    vanishing = SimpleNamespace(vanish=lambda: None)
+    running = SimpleNamespace(
+        servers=(server, server), vanishing=vanishing, sender=Checked(Transport()), usages=interrupted
+    )
+    before = set(threading.enumerate())
+    plan = Plan(seconds=600.0, every=0.1, share=0.5, frontends=0, engine_kills=False, growth=0.1, seed=0)
+    with pytest.raises(SystemExit):
+        besiege(plan, running, Report(rate=100.0))
+    assert set(threading.enumerate()) <= before
