@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-SOON = 10.0
+SOON = 20.0
 
 
 def in_threads(count: int, work: Callable[[int], object]) -> None:

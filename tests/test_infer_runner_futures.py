@@ -23,7 +23,7 @@ from yais.inference.manager import InferenceManager
 from yais.inference.scheduling.dynamic import BatchingPolicy
 from yais.testing import FakeEngine
 
-SOON = 10.0
+SOON = 20.0
 X = TensorSpec("x", DataType.FP32, (-1, 4))
 Y = TensorSpec("y", DataType.FP32, (-1, 4))
 

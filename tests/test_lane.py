@@ -14,7 +14,7 @@ from yais.lane import Lanes, Placement, placements
 from yais.memory.buffer import Buffer
 from yais.memory.host import HostMemoryResource
 
-SOON = 10.0
+SOON = 20.0
 
 
 def thread_name() -> str:

@@ -13,7 +13,7 @@ import pytest
 import yais
 from yais.testing import FaultyNetwork, serving
 
-SOON = 10.0
+SOON = 20.0
 CHAT = "/test.Chat/Chat"
 
 

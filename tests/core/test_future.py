@@ -20,7 +20,7 @@ from yais.core.future import Future
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SOON = 10.0
+SOON = 20.0
 """Seconds after which a wait counts as lost."""
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-SOON = 10.0
+SOON = 20.0
 """Seconds after which a wait counts as lost."""
 
 

@@ -28,7 +28,7 @@ from yais.testing import ManualClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SOON = 10.0
+SOON = 20.0
 """Seconds after which a wait counts as lost."""
 
 
@@ -261,7 +261,7 @@ def test_one_pinned_thread_for_each_cpu() -> None:
 
 @pytest.mark.parametrize("cpus", ["", "8000", "x"])
 def test_cpus_that_are_not_allowed_are_refused(cpus: str) -> None:
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(ValueError, match="got CPU"):
         ThreadPool(2, name="pinned", cpus=cpus)
     with pytest.raises(ValueError, match="got"):
@@ -269,7 +269,7 @@ def test_cpus_that_are_not_allowed_are_refused(cpus: str) -> None:
     with pytest.raises(ValueError, match="got CPU"):
         ThreadPool.per_cpu(CpuSet([min(allowed_cpus()), 8000]), name="pinned")
     # Also the thread of the CPU that is allowed has ended.
-    assert threading.active_count() == threads
+    assert not set(threading.enumerate()) - before
 
 
 def test_an_idle_thread_is_woken_though_another_is_busy() -> None:

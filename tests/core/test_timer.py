@@ -17,7 +17,7 @@ from yais.core.timer import Timer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOON = 10.0
+SOON = 20.0
 """Seconds after which a wait counts as lost."""
 
 FAR = 3600 * NANOSECONDS

@@ -22,7 +22,7 @@ from yais.memory.cuda.error import CudaError
 from yais.memory.device_array import DeviceArray
 from yais.testing.cuda import FakeCuda
 
-SOON = 10.0
+SOON = 20.0
 SIZED = [datatype for datatype in DataType if datatype.size]
 
 X = TensorSpec("x", DataType.FP32, (-1, 3))

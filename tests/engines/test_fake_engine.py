@@ -11,7 +11,7 @@ from yais.core.tensor import DataType, TensorSpec
 from yais.engines.engine import Engine
 from yais.testing import FakeEngine
 
-SOON = 10.0
+SOON = 20.0
 
 A, B = (TensorSpec(name, DataType.FP32, (-1,)) for name in "AB")
 SUM, DIFFERENCE = (TensorSpec(name, DataType.FP32, (-1,)) for name in ("sum", "difference"))

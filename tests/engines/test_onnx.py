@@ -16,7 +16,7 @@ from yais.engines.onnx import OnnxEngine, OnnxOptions, run_options, session_opti
 from yais.engines.onnx_options import OnnxProvider
 from yais.errors import InvalidArgument
 
-SOON = 10.0
+SOON = 20.0
 """Seconds after which a wait counts as lost."""
 
 ONE_THREAD = OnnxOptions(intra_op_threads=1)

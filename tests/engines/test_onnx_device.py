@@ -23,7 +23,7 @@ from yais.inference.manager import InferenceManager
 from yais.memory.cuda.error import CudaError
 from yais.testing.cuda import FakeCuda
 
-SOON = 10.0
+SOON = 20.0
 ONE_THREAD = OnnxOptions(intra_op_threads=1)
 SIZED = [datatype for datatype in DataType if datatype.size]
 

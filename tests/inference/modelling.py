@@ -20,7 +20,7 @@ from yais.inference.model import Model
 from yais.inference.request import InferRequest, InferResponse
 from yais.testing import FakeEngine
 
-SOON = 10.0
+SOON = 20.0
 """Seconds after which a wait counts as lost."""
 
 X = TensorSpec("X", DataType.FP32, (2,))

@@ -71,6 +71,7 @@ def test_models_that_come_and_go_leave_nothing(cuda: FakeCuda) -> None:
     )
     with FakeTensorRT(cuda) as fake, managing(cuda) as manager:
         plan = fake.plan(network)
+        before = set(threading.enumerate())
 
         def once() -> Any:
             options = TensorRTOptions(graphs=True)
@@ -87,7 +88,7 @@ def test_models_that_come_and_go_leave_nothing(cuda: FakeCuda) -> None:
             cuda.device().free_retired()
             return (
                 cuda.held,
-                threading.active_count(),
+                len(set(threading.enumerate()) - before),
                 {k: v for k, v in cuda.objects.items() if k != "FakeEvent"},
             )
 

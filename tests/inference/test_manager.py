@@ -79,10 +79,10 @@ def test_numbers_are_taken_as_they_are_given() -> None:
     ids=str,
 )
 def test_a_number_below_one_is_refused(numbers: dict[str, int]) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(ValueError, match="at least 1 of each"):
         InferenceManager(**numbers)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
 
 
 def test_a_model_takes_as_many_tokens_as_it_may(
@@ -127,7 +127,7 @@ def test_a_request_whose_deadline_passes_is_not_executed(placed: bool) -> None:
         first = manager.infer_runner("M" if placed else "other").infer(x=ones())
         assert busy.entered.acquire(timeout=SOON)
         with manager.infer_runner("M").bindings() as bindings:
-            deadline = Deadline.after(0.02)
+            deadline = Deadline.after(2.0)
             asked = InferRequest(
                 [TensorSpec("x", DataType.FP32, (1, 4))],
                 [ones().tobytes()],

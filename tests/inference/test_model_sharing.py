@@ -243,7 +243,7 @@ def test_a_kept_answer_does_not_overtake_where_the_order_is_preserved(make_model
 
 
 def test_a_full_queue_refuses_and_a_timeout_ends_the_wait(make_model: MakeModel) -> None:
-    policy = QueuePolicy(default_timeout=20_000_000, max_size=2)
+    policy = QueuePolicy(default_timeout=1_000_000_000, max_size=2)
     engine = doubling()
     batching = BatchingPolicy(SIGNATURE.max_batch, default_queue_policy=policy)
     model = make_model(engine, options=ModelOptions(batching))

@@ -19,7 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from yais.errors import InvalidArgument
 from yais.inference.rate_limiter import Permits, RateLimiter, RateNeeds
 
-SOON = 10.0
+SOON = 20.0
 
 
 def needs(priority: int = 0, **resources: int) -> RateNeeds:

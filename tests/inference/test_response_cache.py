@@ -21,7 +21,7 @@ from yais.inference.layout import Signature
 from yais.inference.request import InferRequest, InferResponse, ResponseForm
 from yais.inference.response_cache import ResponseCache
 
-SOON = 10.0
+SOON = 20.0
 
 X = TensorSpec("X", DataType.FP32, (-1,))
 T = TensorSpec("T", DataType.BYTES, (-1,))

@@ -22,7 +22,7 @@ from yais.memory.host import HostMemoryResource
 from yais.memory.ring_arena import RingArena, RingArenaStatistics
 from yais.memory.segment_ring import Place, SegmentRing
 
-TIMEOUT = 10.0
+TIMEOUT = 20.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ from yais.errors import DeadlineExceeded
 from yais.memory.buffer import Buffer
 from yais.memory.windowed_buffer import WindowedBuffer, WindowedBufferStatistics
 
-TIMEOUT = 10.0
+TIMEOUT = 20.0
 
 
 def sliced(stream: bytes, window: int, overlap: int) -> list[bytes]:

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from yais.telemetry.exposition import exposition
 from yais.telemetry.metrics import MetricsServer, registry_of
 
-SOON = 10.0
+SOON = 20.0
 
 
 class Fixed(Collector):

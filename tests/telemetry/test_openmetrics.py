@@ -18,7 +18,7 @@ from yais.telemetry.exposition import CONTENT_TYPE, exposition
 from yais.telemetry.metrics import MetricsServer, registry_of
 from yais.telemetry.openmetrics import OPENMETRICS, metrics_page, openmetrics
 
-SOON = 10.0
+SOON = 20.0
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
