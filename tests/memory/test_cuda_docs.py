@@ -61,10 +61,11 @@ def test_the_kernel_in_a_context(cuda, monkeypatch):
     device = cuda.device()
     lanes = Lanes(threads={"execute": 1}, device=device)
     lanes.reserve(8192, 10.0, device=8192)
-    names = run(KERNEL, yais=yais, np=np, device=device, lanes=lanes, DeviceTensors=DeviceTensors)
-    response = SimpleNamespace(y=b"")
+    given = {"yais": yais, "np": np, "DeviceTensors": DeviceTensors, "Doubled": SimpleNamespace}
+    names = run(KERNEL, device=device, lanes=lanes, **given)
+    assert vars(names["Double"]).keys() & vars(yais.Context).keys() >= {"execute"}
     request = SimpleNamespace(x=np.arange(300, dtype=np.float32).tobytes())
-    names["Double"].execute_rpc(None, request, response)
+    response = names["Double"].execute(None, request)
     np.testing.assert_array_equal(np.frombuffer(response.y, np.float32), 2 * np.arange(300, dtype=np.float32))
     assert launched == [(2, 256, "twice")]
     assert lanes.close(10.0)
