@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, as_completed
 from typing import Any
 
@@ -75,6 +75,13 @@ def busy(runner: InferRunner, engine: FakeEngine) -> InferFuture:
     future = runner.infer(x=ones())
     assert engine.entered.acquire(timeout=SOON)
     return future
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def calls(future: Future[Any]) -> list[Any]:
@@ -155,7 +162,8 @@ def test_callbacks_that_raise_disturb_nobody(
     assert isinstance(late[1].exception(SOON), DeadlineExceeded)  # the timer lives
     engine.gate.set()
     assert late[0].get(SOON)
-    assert done == [[future] for future in futures] and "of a callback" in caplog.text
+    eventually(lambda: done == [[future] for future in futures])
+    assert "of a callback" in caplog.text
 
 
 # --- Cancelled ----------------------------------------------------------------------------------------
@@ -187,10 +195,7 @@ def waiting_for_a_token(
     manager.register("other", other)
     first = busy(manager.infer_runner("other"), other)
     future = manager.infer_runner("M").infer_with_deadline(seconds, x=ones())
-    end = time.monotonic() + SOON
-    while not (manager._tokens.pool.statistics().waiting or future.done()):
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    eventually(lambda: manager._tokens.pool.statistics().waiting or future.done())
     return other, first, future
 
 
@@ -210,10 +215,7 @@ def test_a_request_of_a_batch_cancelled_while_it_waits_for_a_token(
     manager.register("batched", engine, batching=BatchingPolicy(3, max_delay=10_000_000_000))
     other, first, _ = waiting_for_a_token(manager, SOON)
     futures = [manager.infer_runner("batched").infer(x=ones(value)) for value in range(3)]
-    end = time.monotonic() + SOON
-    while manager._tokens.pool.statistics().waiting < 2:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    eventually(lambda: manager._tokens.pool.statistics().waiting == 2)
     assert futures[1].cancel()
     other.gate.set()
     assert first.get(SOON)

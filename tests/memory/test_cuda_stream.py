@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import queue
 import threading
 import time
 
@@ -210,16 +211,15 @@ def test_streams_of_two_gpus(cuda, memory):
 
 
 def test_completions_come_in_order_on_one_thread_of_the_stream(cuda):
-    stream, seen = cuda.device().stream(), []
+    stream, called = cuda.device().stream(), queue.SimpleQueue()
     gate = Gate(cuda, stream)
-    futures = []
     for number in range(5):
-        future = stream.completed()
-        future.add_done_callback(lambda _, n=number: seen.append((n, threading.current_thread().name)))
-        futures.append(future)
-    assert seen == []
+        stream.completed().add_done_callback(
+            lambda _, n=number: called.put((n, threading.current_thread().name))
+        )
+    assert called.empty()
     gate.open()
-    futures[-1].result(SOON)
+    seen = [called.get(timeout=SOON) for _ in range(5)]
     assert [number for number, _ in seen] == list(range(5))
     assert len({name for _, name in seen}) == 1
     assert seen[0][1].startswith("gpu0-done-")
