@@ -1,11 +1,21 @@
-"""A frontend for tests of the crew: loses its first link, and is ready with the second."""
+"""A frontend for tests of the crew: loses its first link, is ready with the second, and counts a lot."""
 
 from __future__ import annotations
 
 import socket
 import sys
 
-from yais.serving.frontends.control import Connect, ControlChannel, Parted, Ready, Stop, Waiting
+from yais.serving.frontends.control import (
+    Connect,
+    ControlChannel,
+    FrontendCounts,
+    Parted,
+    Ready,
+    Stop,
+    Waiting,
+)
+
+COUNTS = 2000
 
 
 def main() -> None:
@@ -21,7 +31,9 @@ def main() -> None:
             channel.send(Parted(links[0]))  # the second time this is news of yesterday
             if len(links) > 1:
                 channel.send(Ready())
-    sys.exit(links != [1, 2])
+                for requests in range(1, COUNTS + 1):
+                    channel.send(FrontendCounts(requests, requests))
+    sys.exit(links[1:] != [links[0] + 1])
 
 
 if __name__ == "__main__":

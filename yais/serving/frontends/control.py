@@ -224,6 +224,12 @@ class ControlChannel:
         waiting.register(self._connection, select.POLLIN)
         return bool(waiting.poll(0))
 
+    def takes(self) -> bool:
+        """Return whether a short message can be sent at once: the other end has read most of the others."""
+        room = select.poll()
+        room.register(self._connection, select.POLLOUT)
+        return bool(room.poll(0))
+
     def shutdown(self) -> None:
         """End the connection; whoever receives, here or there, sees that. From any thread."""
         with contextlib.suppress(OSError):

@@ -92,6 +92,7 @@ class Crew:
         self._link = 0  # links so far
         self._links: dict[int, int] = {}  # the last one of each frontend
         self._phase = _Phase.RUNNING
+        self._ending: list[ProcessPlace] = []  # those that this phase waits for
         self._deadline = Deadline.after(0.0)
         self._stop_wanted = self._hurry_wanted = self._hurried = False
         self._selector = selectors.DefaultSelector()
@@ -154,16 +155,20 @@ class Crew:
         except Exception as error:
             _log.exception("unexpected error of the supervisor, which ends")
             self.failure = error
-        finally:
+        try:
+            self._end_all()
+        except Exception:
+            _log.exception("unexpected error at the end of the supervisor")
+        self.started.set()  # whatever has happened: others wait for these
+        self.over.set()
+
+    def _end_all(self) -> None:
+        with self._selector, self._woken, self._wake:
+            for place in self._places:
+                place.kill()
             for place in self._places:
                 if place.pid is not None:
-                    place.kill()
                     place.end()
-            self._selector.close()
-            self._woken.close()
-            self._wake.close()
-            self.started.set()
-            self.over.set()
 
     def _timeout(self) -> float | None:
         if self._phase is not _Phase.RUNNING:
@@ -248,8 +253,8 @@ class Crew:
                 frontend.send(Connect(number, self._link), theirs)
 
     def _tell(self) -> None:
-        """Tell the engine process how the frontends are."""
-        if self._engine.up:
+        """Tell the engine process how the frontends are; not while it does not read, which may last."""
+        if self._engine.up and self._engine.channel is not None and self._engine.channel.takes():
             status = Status(
                 running=sum(place.up for place in self._frontends),
                 wanted=len(self._frontends),
@@ -296,11 +301,14 @@ class Crew:
         if self._phase is _Phase.ENDING and not self._engine.pid:
             self._phase = _Phase.OVER
         elif self._phase is not _Phase.RUNNING and self._deadline.expired():
-            for place in self._places:
+            late = [place for place in self._ending if place.pid is not None]
+            for place in late:
                 place.kill()
+            for place in late:
+                self._ended(place)
 
     def _enter(self, phase: _Phase, places: list[ProcessPlace], message: Message) -> None:
-        self._phase = phase
+        self._phase, self._ending = phase, places
         requests = 0.0 if self._hurried else self._options.drain_delay + self._options.grace
         self._deadline = Deadline.after(requests + _LATE)
         for place in places:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 
 from yais.engines.child_process import ChildProcess
 from yais.serving.frontends.control import ControlChannel, FrontendCounts, Message
@@ -91,13 +92,16 @@ class ProcessPlace:
             self._process.signal(signal.SIGKILL)
 
     def end(self) -> tuple[bool, str]:
-        """End its process for sure; return whether that had ended in order, and how it has ended."""
+        """End its process, within seconds; return whether that had ended in order, and how it has ended."""
         process, channel = self._process, self.channel
         assert process is not None
         assert channel is not None
         process.wait(_ENDING)
         self.kill()
-        how = process.end()
+        try:
+            how = process.end()
+        except subprocess.TimeoutExpired:  # it is in the kernel, which does not let it go
+            how = f"does not end, not even by SIGKILL; process {process.pid} is left behind"
         channel.close()
         if self.exit is not None:
             os.close(self.exit)

@@ -122,8 +122,9 @@ class Supervisor:
         if self._crew is not None:
             raise RuntimeError("the server was started already")
         self._ports = ReservedPorts(self.options)
-        self._crew = crew = Crew(self._ports.options, logs=self._logs)
+        crew = Crew(self._ports.options, logs=self._logs)
         crew.start()
+        self._crew = crew
         try:
             while not crew.started.wait(0.5):  # a signal that came just before the wait is seen after it
                 pass
