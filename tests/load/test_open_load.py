@@ -218,17 +218,31 @@ def test_what_makes_no_load():
         OpenLoad(NullTransport(), ["x"], Constant(1), max_outstanding=0)
 
 
-class Stalling(yais.Context[bytes, bytes, yais.Resources]):
-    """Echoes, but with the hundredth request its thread, and so the server, stands still for a while."""
+class Once(yais.Resources):
+    """Stalls with the hundredth request.
 
-    requests = itertools.count(1)
-    stalled = 0.0
+    Attributes
+    ----------
+    stalled
+        For how many milliseconds it did.
+    """
+
+    def __init__(self):
+        self.requests = itertools.count(1)
+        self.stalled = 0.0
+
+    def stall(self):
+        began = time.monotonic()
+        threading.Event().wait(0.2)
+        self.stalled = (time.monotonic() - began) * 1000
+
+
+class Stalling(yais.Context[bytes, bytes, Once]):
+    """Echoes, but for once when its thread, and so the server, stands still."""
 
     def execute(self, request):
-        if next(self.requests) == 100:
-            began = time.monotonic()
-            threading.Event().wait(0.2)
-            type(self).stalled = time.monotonic() - began
+        if next(self.resources.requests) == 100:
+            self.resources.stall()
         return request
 
 
@@ -236,7 +250,11 @@ def test_a_server_that_stalls_shows_in_the_latencies():
     """For 200 ms it answers nothing. Each request that was due meanwhile waited, from when it was due."""
     service = yais.Service("test.Stalling")
     service.register("Say", Stalling, contexts=1000, deserialize=bytes, serialize=bytes)
-    with serving(service) as served, GrpcEndpoint(Connection(f"127.0.0.1:{served.port}")) as endpoint:
+    once = Once()
+    with (
+        serving(service, resources=once) as served,
+        GrpcEndpoint(Connection(f"127.0.0.1:{served.port}")) as endpoint,
+    ):
         transport = endpoint.method_transport("/test.Stalling/Say")
         connected = ClosedLoad(transport, [b"x"], 1, count=1)
         connected.start()
@@ -245,7 +263,7 @@ def test_a_server_that_stalls_shows_in_the_latencies():
         load.start()
         assert load.wait(SOON)
         found = load.stop(0)
-    stalled = Stalling.stalled * 1000
+    stalled = once.stalled
     assert found.completed == 600 == found.scheduled
     assert found.percentile(100) >= stalled - 5
     waited_half = min(int(stalled / 2), 500) - 5  # of those due meanwhile, one each millisecond

@@ -38,5 +38,5 @@ IMPORTS = [
 def test_one_process_runs_both(order):
     program = BOTH.format(imports="\n".join(order), models=str(EXAMPLES))
     command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

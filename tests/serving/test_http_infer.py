@@ -16,7 +16,7 @@ import tritonclient.http.aio as triton_aio
 from gated_models import write_python
 from http_calls import Http, given, serving_http
 from onnx_models import TYPES, identity, write
-from serving_models import serving_models
+from serving_models import SOON, one_process, serving_models
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from yais.serving.http.infer_header import infer_header
@@ -41,6 +41,7 @@ TOLD_CONFIG = """
     output { name: "end" data_type: TYPE_INT32 dims: [ 1 ] }
     sequence_batching {
         direct {}
+        max_sequence_idle_microseconds: 60000000
         control_input { name: "START" control { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } }
         control_input { name: "END" control { kind: CONTROL_SEQUENCE_END int32_false_true: [ 0, 1 ] } }
         control_input { name: "CORRID" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_%(type)s } }
@@ -549,6 +550,7 @@ def test_the_last_of_two_ids_counts():
     assert [infer_header(text)[1] for _ in range(2)] == ["2", "2"]
 
 
+@one_process
 def test_shared_memory(http, server):
     from tritonclient.utils import shared_memory
 
@@ -619,7 +621,7 @@ def test_curl(http):
     body = json.dumps({"inputs": [given("X", "BYTES", [1, 1], [text])]})
     for options in ([], ["--compressed"], ["-H", "Expect: 100-continue"], ["--http1.0"]):
         command = ["curl", "-sS", "--max-time", "20", *options, "--data-binary", "@-", url]
-        done = subprocess.run(command, input=body.encode(), capture_output=True, check=True, timeout=30)
+        done = subprocess.run(command, input=body.encode(), capture_output=True, check=True, timeout=SOON)
         assert json.loads(done.stdout)["outputs"][0]["data"] == [text], options
 
 

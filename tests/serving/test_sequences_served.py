@@ -17,6 +17,7 @@ from sequence_models import CONTROLLED_SUM, IMPLICIT_SUM, controlled_sum, implic
 from serving_models import SOON, eventually, serving_models
 
 IDLE = "max_sequence_idle_microseconds: "
+PATIENT = f"{IDLE} 60000000"  # a second, the default, may pass between two requests on a busy machine
 STRATEGIES = {"direct": "direct {}", "oldest": "oldest { max_candidate_sequences: 20 }"}
 
 CONTROLS = """
@@ -48,7 +49,7 @@ TELLING = """
     output {{ name: "told" data_type: TYPE_FP32 dims: [ 3 ] }}
     output {{ name: "id" data_type: TYPE_{0} dims: [ 1 ] }}
     output {{ name: "rows" data_type: TYPE_INT32 dims: [ -1 ] }}
-    sequence_batching {{ {1} {2} }}
+    sequence_batching {{ {1} {2} max_sequence_idle_microseconds: 60000000 }}
 """
 
 REMEMBERING = """
@@ -84,6 +85,7 @@ IN_WORKERS = """
     parameters { key: "worker_process" value { string_value: "true" } }
     sequence_batching {
         direct {}
+        max_sequence_idle_microseconds: 60000000
         control_input { name: "START" control { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } }
         control_input { name: "END" control { kind: CONTROL_SEQUENCE_END int32_false_true: [ 0, 1 ] } }
         control_input { name: "READY" control { kind: CONTROL_SEQUENCE_READY int32_false_true: [ 0, 1 ] } }
@@ -105,13 +107,13 @@ def server(tmp_path_factory):
     repository = tmp_path_factory.mktemp("models")
     summing = IMPLICIT_SUM.replace("max_batch_size: 4", "max_batch_size: 16")
     for name, strategy in STRATEGIES.items():
-        write(repository, name, implicit_sum(), summing.replace("STRATEGY {}", f"{strategy} {IDLE} 60000000"))
-        controlled = CONTROLLED_SUM.replace("STRATEGY {}", strategy)
+        write(repository, name, implicit_sum(), summing.replace("STRATEGY {}", f"{strategy} {PATIENT}"))
+        controlled = CONTROLLED_SUM.replace("STRATEGY {}", f"{strategy} {PATIENT}")
         write(repository, f"controlled_{name}", controlled_sum(), controlled)
         telling = TELLING.format("UINT64", strategy, CONTROLS % "UINT64")
         write_python(repository, f"telling_{name}", TOLD, telling)
     alone = IMPLICIT_SUM.replace("max_batch_size: 4", "max_batch_size: 1").replace("count: 2", "count: 1")
-    write(repository, "alone", implicit_sum(), alone.replace("STRATEGY {}", f"{IDLE} 60000000"))
+    write(repository, "alone", implicit_sum(), alone.replace("STRATEGY {}", PATIENT))
     write(repository, "fleeting", implicit_sum(), alone.replace("STRATEGY {}", f"{IDLE} 100000"))
     write(repository, "hasty", implicit_sum(), IMPLICIT_SUM.replace("STRATEGY {}", f"{IDLE} 100000"))
     for datatype in IDS:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from infer_streams import FINAL, Conversation, fill_streams, gate, item, told, with_end
 from onnx_models import EXAMPLES
-from serving_models import SOON, Wire, eventually, infer_request, serving_models
+from server_state import in_flight, pending
+from serving_models import SOON, Wire, eventually, infer_request, one_process, serving_models
 from traced_models import read_traces
 
 from yais.protocol import kserve_pb2 as pb
@@ -36,10 +37,6 @@ def wire(server):
 def stream(wire):
     with Conversation(wire.channel) as opened:
         yield opened
-
-
-def pending(server, model):
-    return server.models.find(model).model.pending
 
 
 def wait_for_the_rest(server):
@@ -254,7 +251,7 @@ def test_what_is_no_message_ends_the_stream(server, stream, garbage):
         eventually(lambda: pending(server, "first") == 1)
         stream.send(garbage)
         code, text = stream.status()
-        eventually(lambda: not server.in_flight)
+        eventually(lambda: not in_flight(server))
     assert code is grpc.StatusCode.INTERNAL
     assert text.startswith("cannot decode the ModelInferRequest")
     wait_for_the_rest(server)
@@ -273,7 +270,7 @@ def test_the_first_error_as_a_status(server, wire):
             assert not stream.call.done()
         assert stream.take(1) == [("1", [1])]
         assert stream.status() == (grpc.StatusCode.NOT_FOUND, UNKNOWN)
-        eventually(lambda: not server.in_flight)
+        eventually(lambda: not in_flight(server))
     eventually(lambda: not pending(server, "second"))
     assert second.batches == [[3.0]]
 
@@ -313,7 +310,7 @@ def test_cancel(server, stream):
         stream.send(*(item("first", str(number), number) for number in range(2, 9)))
         eventually(lambda: pending(server, "first") == 7)
         stream.call.cancel()
-        eventually(lambda: not server.in_flight)
+        eventually(lambda: not in_flight(server))
     wait_for_the_rest(server)
     assert first.batches == [[1.0]]
 
@@ -324,7 +321,7 @@ def test_cancel_stops_a_decoupled_model(server, stream):
     stream.take(3)
     stream.call.cancel()
     eventually(lambda: flood.batches[-1] == "ended")
-    eventually(lambda: not server.in_flight)
+    eventually(lambda: not in_flight(server))
 
 
 def test_the_deadline_of_the_stream(server, wire):
@@ -335,7 +332,7 @@ def test_the_deadline_of_the_stream(server, wire):
         with pytest.raises(grpc.RpcError) as caught:
             list(call)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        eventually(lambda: not server.in_flight)
+        eventually(lambda: not in_flight(server))
     wait_for_the_rest(server)
     assert sum(map(len, first.batches)) < 20
 
@@ -368,6 +365,7 @@ def test_drain(tmp_path):
     assert stops == [True]
 
 
+@one_process
 def test_drain_of_a_stream_that_ends(tmp_path, monkeypatch):
     """Its caller has sent its last request: there is nothing to refuse."""
     repeat, closed = gate("repeat"), threading.Event()
@@ -402,6 +400,7 @@ def test_drain_of_a_stream_that_ends(tmp_path, monkeypatch):
 # --- What is held back --------------------------------------------------------------------------------
 
 
+@one_process
 def test_requests_in_flight_are_limited(server, wire, monkeypatch):
     monkeypatch.setattr(ModelStreamInferContext, "max_in_flight", 4)
     first = gate("first")
@@ -417,6 +416,7 @@ def test_requests_in_flight_are_limited(server, wire, monkeypatch):
         assert stream.take(20) == [(str(number), [number]) for number in range(20)]
 
 
+@one_process
 def test_cancel_while_the_limit_is_reached(server, wire, monkeypatch):
     monkeypatch.setattr(ModelStreamInferContext, "max_in_flight", 2)
     first = gate("first")
@@ -424,7 +424,7 @@ def test_cancel_while_the_limit_is_reached(server, wire, monkeypatch):
         stream.send(*(item("first", str(number), number) for number in range(9)))
         first.wait_for(1)
         stream.call.cancel()
-        eventually(lambda: not server.in_flight)
+        eventually(lambda: not in_flight(server))
 
 
 def test_a_decoupled_model_waits_for_its_reader(stream):
@@ -439,9 +439,10 @@ def test_a_decoupled_model_waits_for_its_reader(stream):
     assert received == 401
 
 
+@one_process
 def test_a_decoupled_model_whose_reader_has_stopped(stream, wire, monkeypatch):
     """It is stopped, and the others of the server go on meanwhile."""
-    monkeypatch.setattr(ModelStreamInferContext, "patience", 0.3)
+    monkeypatch.setattr(ModelStreamInferContext, "patience", 1.5)
     flood = gate("flood")
     stream.send(item("flood", "1", 10_000, 100_000))
     eventually(lambda: len(flood.batches) > ModelStreamInferContext.max_unsent)
@@ -451,7 +452,7 @@ def test_a_decoupled_model_whose_reader_has_stopped(stream, wire, monkeypatch):
     assert produced < 1000
     responses = stream.rest()
     assert [values[0] for _, values in responses[:-1]] == list(range(produced - 1))
-    assert responses[-1] == ("1", "no response was taken for 0.3 s, and the model was stopped")
+    assert responses[-1] == ("1", "no response was taken for 1.5 s, and the model was stopped")
 
 
 def test_a_slow_reader(wire):

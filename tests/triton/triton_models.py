@@ -66,6 +66,7 @@ SEQUENCES = """
     backend: "python"
     sequence_batching {{
       {0}
+      max_sequence_idle_microseconds: 60000000
       control_input {{ name: "START" control {{ kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] }} }}
       control_input {{ name: "END" control {{ kind: CONTROL_SEQUENCE_END int32_false_true: [ 0, 1 ] }} }}
       control_input {{ name: "READY" control {{ kind: CONTROL_SEQUENCE_READY int32_false_true: [ 0, 1 ] }} }}
