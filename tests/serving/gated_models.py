@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections import defaultdict
@@ -11,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import far_gates
 import numpy as np
 import tritonclient.grpc as triton
 from onnx_models import write
-from serving_models import SOON
+from serving_models import FRONTENDS, SOON
 from tritonclient.utils import np_to_triton_dtype
 
 GATED = """
@@ -28,7 +30,7 @@ class Model:
         with self.gate.passing(inputs["x"][:, 0].tolist()):
             return {"y": inputs["x"]}
 """
-"""A model that gives back what it gets, when its gate lets it pass. It runs in the process of the tests."""
+"""A model that gives back what it gets, when its gate lets it pass."""
 
 TENSORS = """
     backend: "python"
@@ -58,18 +60,30 @@ class Gate:
     @contextmanager
     def passing(self, values: list[float]) -> Iterator[None]:
         """Be a batch of these values that passes."""
+        passed = self.enter(values)
+        try:
+            assert passed, "held up for too long"
+            yield
+        finally:
+            self.leave()
+
+    def enter(self, values: list[float]) -> bool:
+        """Be a batch that has come; return when it may pass, False if that takes too long."""
         with self._changed:
             self.batches.append(values)
             self._inside += 1
             self.most = max(self.most, self._inside)
             self._changed.notify_all()
-            passed = self._changed.wait_for(lambda: not self._holds(values), SOON)
-        try:
-            assert passed, "held up for too long"
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
+            return self._changed.wait_for(lambda: not self._holds(values), SOON)
+
+    def leave(self) -> None:
+        """Be a batch that has passed."""
+        with self._changed:
+            self._inside -= 1
+
+    def note(self, what: Any) -> None:
+        """Note something among the batches."""
+        self.batches.append(what)
 
     def _holds(self, values: list[float]) -> bool:
         return self._held is None or not set(values).isdisjoint(self._held)
@@ -93,8 +107,17 @@ class Gate:
             assert self._changed.wait_for(lambda: len(self.batches) >= batches, SOON)
 
 
-gates: dict[str, Gate] = defaultdict(Gate)
-"""By the names of models, or what their parameter `gate` says."""
+def _gates() -> Any:
+    if far_gates.ADDRESS in os.environ:
+        return far_gates.FarGates()
+    near: dict[str, Gate] = defaultdict(Gate)
+    if FRONTENDS:
+        far_gates.serve_gates(near)
+    return near
+
+
+gates: dict[str, Gate] = _gates()
+"""By the names of models, or what their parameter `gate` says. They are in the process of the tests."""
 
 
 def write_gated(repository: Path, name: str, config: str) -> None:

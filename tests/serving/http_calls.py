@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
+import pytest
 from serving_models import SOON
 
 from yais.serving.access import AccessOptions
+from yais.serving.frontends.supervisor import Supervisor
 from yais.serving.http.server import HttpOptions, HttpServer
 from yais.serving.model_server import ModelServer
 
@@ -23,9 +26,14 @@ sys.path.append(str(Path(__file__).parents[1] / "rpc"))  # certificates
 
 @contextmanager
 def serving_http(
-    server: ModelServer, access: AccessOptions | None = None, **options: Any
-) -> Iterator[HttpServer]:
-    """Serve the models of a server over HTTP on a free port while the block lasts."""
+    server: ModelServer | Supervisor, access: AccessOptions | None = None, **options: Any
+) -> Iterator[HttpServer | SimpleNamespace]:
+    """Serve the models of a server over HTTP on a free port while the block lasts; frontends do anyway."""
+    if isinstance(server, Supervisor):
+        if access is not None or options:
+            pytest.skip("frontends serve HTTP as they were told at their start")
+        yield SimpleNamespace(port=server.http_port)
+        return
     chosen = HttpOptions(**{"address": "127.0.0.1", "port": 0, **options})
     running = HttpServer(server._resources, chosen, access or AccessOptions(), str)
     try:

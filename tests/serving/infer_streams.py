@@ -33,7 +33,7 @@ class Model:
                 with gate.passing([value]):
                     yield {"y": np.array([value], np.float32)}
         finally:
-            gate.batches.append("ended")
+            gate.note("ended")
 """
 """Gives each element of `x` as a response of its own; fails at the first one below zero."""
 
@@ -47,12 +47,16 @@ class Model:
         count, size = (int(value) for value in inputs["x"])
         try:
             for number in range(count):
-                gate.batches.append(number)
+                gate.note(number)
                 yield {"y": np.full(size, number, np.float32)}
         finally:
-            gate.batches.append("ended")
+            gate.note("ended")
 """
 """Answers x[0] times with x[1] elements."""
+
+
+PATIENT = "direct {} max_sequence_idle_microseconds: 60000000"
+"""A second, the default, may pass between two requests of a sequence on a busy machine."""
 
 
 def fill_streams(repository: Path) -> Path:
@@ -69,7 +73,7 @@ def fill_streams(repository: Path) -> Path:
         write_gated(repository, name, "max_batch_size: 8 dynamic_batching {}")
     for name, source in (("repeat", REPEAT), ("flood", FLOOD)):
         write_python(repository, name, source, TENSORS)
-    write(repository, "sum", implicit_sum(), IMPLICIT_SUM.replace("STRATEGY {}", "direct {}"))
+    write(repository, "sum", implicit_sum(), IMPLICIT_SUM.replace("STRATEGY {}", PATIENT))
     return repository
 
 

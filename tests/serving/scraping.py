@@ -7,13 +7,14 @@ import urllib.request
 from prometheus_client.parser import text_string_to_metric_families
 from serving_models import SOON
 
+from yais.serving.frontends.supervisor import Supervisor
 from yais.serving.server import InferenceServer
 
 Metrics = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 """Values by name and labels, which are sorted."""
 
 
-def scrape(server: InferenceServer) -> Metrics:
+def scrape(server: InferenceServer | Supervisor) -> Metrics:
     """Return all metrics; every family has a help text and is there once."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=SOON) as response:
         assert response.headers["Content-Type"].startswith("text/plain")

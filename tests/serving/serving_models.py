@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,15 @@ from onnx_models import TYPES, counter, identity, table, write
 
 from yais.protocol import kserve_pb2 as pb
 from yais.protocol.tensor_codec import encode
+from yais.serving.frontends.supervisor import Supervisor
+from yais.serving.http.options import HttpOptions
 from yais.serving.server import InferenceServer, ServerOptions
+
+FRONTENDS = int(os.environ.get("YAIS_TEST_FRONTENDS", "0"))
+"""Frontend processes of the servers; 0 for servers in this process. See docs/testing.md."""
+
+one_process = pytest.mark.skipif(FRONTENDS > 0, reason="looks inside the server, which is another process")
+"""Marks tests that are not run against frontend processes."""
 
 SOON = 60.0
 """Seconds after which a wait counts as lost: on a busy machine a server takes half of them to start."""
@@ -59,18 +68,22 @@ def fill(repository: Path) -> Path:
 
 
 @contextmanager
-def serving_models(*repositories: Path, **options: Any) -> Iterator[InferenceServer]:
+def serving_models(*repositories: Path, **options: Any) -> Iterator[InferenceServer | Supervisor]:
     """Serve the models of repositories on free ports while the block lasts.
 
     Without metrics, unless a port for them is given: their server takes half a second to stop.
     """
-    ports = {
+    defaults = {
         "grpc_address": "127.0.0.1",
         "grpc_port": 0,
         "metrics_address": "127.0.0.1",
-        "metrics_port": None,
+        "metrics_port": 0 if FRONTENDS else None,  # what tests cannot see inside is there
+        "http": HttpOptions("127.0.0.1", 0) if FRONTENDS else None,  # see `serving_http`
+        "frontends": FRONTENDS,
     }
-    with InferenceServer(ServerOptions(repositories, **{**ports, **options})) as server:
+    all_options = ServerOptions(repositories, **{**defaults, **options})
+    kind = Supervisor if all_options.frontends else InferenceServer
+    with kind(all_options) as server:
         yield server
 
 

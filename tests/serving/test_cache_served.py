@@ -9,6 +9,7 @@ import pytest
 import tritonclient.grpc as triton
 from gated_models import TENSORS, Sent, gates, row, tensors, write_gated, write_python
 from scraping import scrape, value
+from server_state import pending
 from serving_models import SOON, eventually, serving_models
 from shared_files import shared_file
 
@@ -144,7 +145,7 @@ def test_a_hit_while_the_model_is_busy(server, client):
                 assert again.array("y").item() == 1000
                 assert not busy.done
             else:
-                eventually(lambda: server.repository.find("ordered").model.pending == 1)
+                eventually(lambda: pending(server, "ordered") == 1)
         assert [each.array("y").item() for each in (busy, again)] == [2000, 1000]
         assert gates[model].batches == [[2000]] + [[1000]] * (model == "ordered")
 

@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.http as triton_http
-from serving_models import SOON, Wire, eventually, infer_request, outputs_of, serving_models
+from serving_models import SOON, Wire, eventually, infer_request, one_process, outputs_of, serving_models
 from shared_files import place
 from traced_models import read_traces
 
@@ -32,6 +32,8 @@ from yais.serving.http.options import HttpOptions
 from yais.serving.trace_settings import TraceOptions
 from yais.testing import FakeEngine
 from yais.testing.cuda import FakeCuda
+
+pytestmark = one_process
 
 X, Y = (TensorSpec(name, DataType.FP32, (-1, 4)) for name in "XY")
 CONFIG = """

@@ -14,7 +14,7 @@ import tritonclient.grpc as triton
 import tritonclient.http as triton_http
 from many_threads import in_threads
 from onnx_models import EXAMPLES, identity, write
-from serving_models import SOON, Wire, eventually, infer_request, serving_models
+from serving_models import SOON, Wire, eventually, infer_request, one_process, serving_models
 from shared_files import identity_request, place, shared_file
 from tritonclient.utils import InferenceServerException
 
@@ -23,6 +23,8 @@ from yais.protocol import kserve_pb2 as pb
 from yais.protocol.tensor_codec import encode_bytes
 from yais.serving.http.options import HttpOptions
 from yais.testing.cuda import FakeCuda
+
+pytestmark = one_process
 
 INTERNAL = grpc.StatusCode.INTERNAL
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT

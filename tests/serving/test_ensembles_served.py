@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from onnx_models import model, tensor, write
 from scraping import scrape, value
 from sequence_models import IMPLICIT_SUM, implicit_sum
+from server_state import in_flight, pending
 from serving_models import SOON, eventually, serving_models
 
 NEXT = "max_batch_size: 4 version_policy { all {} } dynamic_batching {}"
@@ -243,9 +244,9 @@ def test_the_deadline_goes_on_to_the_steps(server, client):
         plug = Sent(client, "levels", {"x": row(100)})
         gate.wait_for(1)
         late = Sent(client, "urgent", {"x": row(1)}, client_timeout=2.0)
-        eventually(lambda: server.repository.find("levels").model.pending == 1)
+        eventually(lambda: pending(server, "levels") == 1)
         assert late.error()[0] == "DEADLINE_EXCEEDED"
-        eventually(lambda: server.in_flight == 1)
+        eventually(lambda: in_flight(server) == 1)
     plug.result()
     assert answer(client, "urgent", 2) == [[2]]
     assert gate.batches == [[100], [2]]
@@ -257,23 +258,23 @@ def test_cancelling_takes_the_steps_out_of_their_queues(server, client):
         plug = Sent(client, "levels", {"x": row(100)})
         gate.wait_for(1)
         cancelled = Sent(client, "urgent", {"x": row(1)})
-        eventually(lambda: server.repository.find("levels").model.pending == 1)
+        eventually(lambda: pending(server, "levels") == 1)
         cancelled.cancel()
         assert cancelled.error()[0] == "CANCELLED"
-        eventually(lambda: server.in_flight == 1)
+        eventually(lambda: in_flight(server) == 1)
     plug.result()
     assert answer(client, "urgent", 2) == [[2]]
     assert gate.batches == [[100], [2]]
 
 
 def test_priorities_go_on_to_the_steps(server, client):
-    gate, levels = gates["levels"], server.repository.find("levels").model
+    gate = gates["levels"]
     with gate.shut():
         sent = [Sent(client, "levels", {"x": row(100)})]
         gate.wait_for(1)
         for number, priority in enumerate((2, 1, 2, 1)):
             sent.append(Sent(client, "urgent", {"x": row(number)}, priority=priority))
-            eventually(lambda: levels.pending == len(sent) - 1)
+            eventually(lambda: pending(server, "levels") == len(sent) - 1)
     for each in sent:
         each.result()
     assert gate.batches == [[100], [1, 3, 0, 2]]
@@ -294,7 +295,7 @@ def test_a_bound_on_requests_in_flight(server, client):
     gate = gates["wide"]
     with gate.shut():
         sent = [Sent(client, "bounded", {"x": row(number)}) for number in range(4)]
-        eventually(lambda: server.repository.find("bounded").model.pending == 4)
+        eventually(lambda: pending(server, "bounded") == 4)
         gate.wait_for(1)
     assert [each.array("y").item() for each in sent] == [0, 1, 2, 3]
     assert len(gate.batches) == 4

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from onnx_models import identity, write
 from scraping import scrape
-from serving_models import SOON, Wire, eventually, infer_request, outputs_of, serving_models
+from serving_models import SOON, Wire, eventually, infer_request, one_process, outputs_of, serving_models
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.engines import kinds
@@ -27,6 +27,8 @@ from yais.repository.repository import ControlMode, ModelState
 from yais.serving.server import InferenceServer
 from yais.testing import FakeEngine
 from yais.testing.cuda import FakeCuda
+
+pytestmark = one_process
 
 X, Y = (TensorSpec(name, DataType.FP32, (-1, 4)) for name in "XY")
 CONFIG = """

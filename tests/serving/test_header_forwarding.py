@@ -9,13 +9,15 @@ import json
 import numpy as np
 import pytest
 from onnx_models import identity, write
-from serving_models import SOON, Wire, infer_request, serving_models
+from serving_models import SOON, Wire, infer_request, one_process, serving_models
 
 from yais.inference.model import Model
 from yais.rpc.metadata import Metadata
 from yais.serving.header_forwarding import forwarded, header_pattern
 from yais.serving.http.caller import HttpCaller
 from yais.serving.http.options import HttpOptions
+
+pytestmark = one_process
 
 
 class Call:

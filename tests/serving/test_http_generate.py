@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import sys
 import threading
 
 import pytest
 from gated_models import gates, write_gated
 from http_models import fill_routed
 from http_routed import connection_closing, routed
+from server_state import in_flight
 from serving_models import SOON, eventually
 
 from yais.core.future import Future
@@ -140,21 +140,21 @@ def test_an_error_after_the_first_response_is_the_last_event(http):
     assert refusal == (500, "model 'teller' failed: lost for words")
 
 
-def test_responses_come_as_the_model_gives_them_and_it_stops_with_its_client(http, monkeypatch):
-    ended = threading.Event()
-    monkeypatch.setattr(sys, "http_ended", ended, raising=False)
+def test_responses_come_as_the_model_gives_them_and_it_stops_with_its_client(http):
+    ended = gates["endless"].batches
+    ended.clear()
     connection, response = http.send("POST", "/v2/models/endless/generate_stream", '{"size": 1}')
     with connection_closing(connection):
         lines = [response.readline() for _ in range(200)]
         assert json.loads(lines[198].removeprefix(b"data: "))["number"] == 99
-        assert not ended.is_set()
+        assert not ended
         response.close()
-    assert ended.wait(SOON)
+    eventually(lambda: ended)
 
 
-def test_it_stops_with_a_client_that_has_sent_more_requests(http, monkeypatch, caplog):
-    ended = threading.Event()
-    monkeypatch.setattr(sys, "http_ended", ended, raising=False)
+def test_it_stops_with_a_client_that_has_sent_more_requests(http, caplog):
+    ended = gates["endless"].batches
+    ended.clear()
     body = b'{"size": 1000}'
     request = (
         b"POST /v2/models/endless/generate_stream HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n" + body
@@ -162,23 +162,23 @@ def test_it_stops_with_a_client_that_has_sent_more_requests(http, monkeypatch, c
     with socket.create_connection(("127.0.0.1", http.port), timeout=SOON) as connection:
         connection.sendall(request + b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-        assert not ended.is_set()
-    assert ended.wait(SOON)
-    eventually(lambda: http.server.in_flight == 0)
+        assert not ended
+    eventually(lambda: ended)
+    eventually(lambda: in_flight(http.server) == 0)
     assert not caplog.records
 
 
-def test_a_slow_reader_holds_its_model_up(http, monkeypatch):
-    ended = threading.Event()
-    monkeypatch.setattr(sys, "http_ended", ended, raising=False)
+def test_a_slow_reader_holds_its_model_up(http):
+    ended = gates["endless"].batches
+    ended.clear()
     body = '{"size": 1000000}'
     connection, response = http.send("POST", "/v2/models/endless/generate_stream", body)
     with connection_closing(connection):
         assert json.loads(response.readline().removeprefix(b"data: "))["number"] == 0
         assert told(http, "table", {"index": 0})["value"] == 10  # and nobody else
-        assert not ended.is_set()
+        assert not ended
         response.close()
-    assert ended.wait(SOON)
+    eventually(lambda: ended)
 
 
 @pytest.mark.parametrize("verb", ["generate", "generate_stream"])
@@ -189,9 +189,9 @@ def test_a_client_that_hangs_up_cancels_what_waits(http, verb):
         done.start()
         gate.wait_for(1)  # the model is busy
         connection = http.send_only("POST", f"/v2/models/gated/{verb}", '{"x": 2}')
-        eventually(lambda: http.server.in_flight == 2)
+        eventually(lambda: in_flight(http.server) == 2)
         connection.close()
-        eventually(lambda: http.server.in_flight == 1)
+        eventually(lambda: in_flight(http.server) == 1)
     done.join(SOON)
     assert gate.batches == [[1.0]] * 3
 

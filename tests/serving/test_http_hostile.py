@@ -19,12 +19,14 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 from onnx_models import identity, write
-from serving_models import SOON, eventually, serving_models
+from serving_models import SOON, eventually, one_process, serving_models
 from test_http_transport import dial, gated, raw
 
 from yais.errors import InvalidArgument
 from yais.serving.http import json_text, tensor_json
 from yais.serving.http.json_text import dump_json, parse_json
+
+pytestmark = one_process
 
 INFER = "/v2/models/identity_fp32/infer"
 GATED = "/v2/models/hostile_gate/infer"

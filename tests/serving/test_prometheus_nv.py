@@ -11,6 +11,7 @@ import pytest
 import tritonclient.grpc as triton
 from gated_models import TENSORS, Sent, gates, row, tensors, write_gated, write_python
 from onnx_models import table, write
+from server_state import in_flight, pending
 from serving_models import SOON, Wire, eventually, infer_request, serving_models
 
 from yais.core.tensor import DataType, TensorSpec
@@ -220,23 +221,22 @@ def test_requests_that_are_no_models(server, wire):
 
 
 def test_rejections_cancellations_and_what_waits(server, client):
-    model = server.repository.find("plain").model
     before = read(server)
     gate = gates["plain"]
     with gate.shut():
         plug = Sent(client, "plain", {"x": row(0.0)})
         gate.wait_for(1)
         cancelled = Sent(client, "plain", {"x": row(1.0)})
-        eventually(lambda: model.pending == 1)
+        eventually(lambda: pending(server, "plain") == 1)
         late = Sent(client, "plain", {"x": row(2.0)}, timeout=1000)  # us
         assert late.error()[0] == "UNAVAILABLE"
         kept = Sent(client, "plain", {"x": row(3.0)})
-        eventually(lambda: model.pending == 2)
+        eventually(lambda: pending(server, "plain") == 2)
         assert read(server)[sample("inference_pending_request_count", "plain")] == 2
         assert Sent(client, "plain", {"x": row(4.0)}).error() == ("UNAVAILABLE", _full())
         cancelled.cancel()
         assert cancelled.error()[0] == "CANCELLED"
-        eventually(lambda: server.in_flight == 2)
+        eventually(lambda: in_flight(server) == 2)
     plug.result()
     kept.result()
     expected = {"REJECTED": 2, "CANCELED": 1}
@@ -258,7 +258,7 @@ def test_deadlines(server, client):
         gate.wait_for(1)
         late = Sent(client, "plain", {"x": row(1.0)}, client_timeout=0.2)
         assert late.error()[0] == "DEADLINE_EXCEEDED"
-        eventually(lambda: server.in_flight == 1)
+        eventually(lambda: in_flight(server) == 1)
     plug.result()
     eventually(lambda: failures(read(server), before, "plain") == {"CANCELED": 1})
 

@@ -7,6 +7,7 @@ import gc
 import grpc
 import numpy as np
 import pytest
+from server_state import in_flight, pending
 from serving_models import SOON, eventually, infer_request, outputs_of
 
 from yais.protocol import kserve_pb2 as pb
@@ -36,14 +37,14 @@ def test_who_no_longer_waits_is_not_computed_for(server, wire, end, classified):
     request = waiting_request(classified=classified)
     if end == "cancel":
         call = wire.method("ModelInfer").future(request, timeout=SOON)
-        eventually(lambda: server.repository.find("waiting").model.pending)
+        eventually(lambda: pending(server, "waiting"))
         call.cancel()
     else:
         call = wire.method("ModelInfer").future(request, timeout=0.05)
         with pytest.raises(grpc.RpcError) as caught:
             call.result(SOON)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    eventually(lambda: not server.in_flight)
+    eventually(lambda: not in_flight(server))
     response = wire.infer(infer_request("waiting", {"X": EIGHT}))
     np.testing.assert_array_equal(outputs_of(response)["Y"], EIGHT)
     assert inferences(wire, "waiting") == before + 8

@@ -8,6 +8,7 @@ import tritonclient.grpc as triton
 from gated_models import GATED, TENSORS, Sent, gates, row, write_gated, write_python
 from onnx_models import identity, table, write
 from scraping import scrape, value
+from server_state import pending
 from serving_models import SOON, eventually, serving_models
 
 SHAPES = """
@@ -187,7 +188,7 @@ def test_optional_inputs(server, client):
         for number, bias in ((1, None), (2, None), (3, 10), (4, 10), (5, None)):
             inputs = {"x": row(number)} | ({} if bias is None else {"bias": row(bias)})
             sent.append(Sent(client, "optional", inputs))
-            eventually(lambda: server.repository.find("optional").model.pending == len(sent) - 1)
+            eventually(lambda: pending(server, "optional") == len(sent) - 1)
     assert [each.array("y").item() for each in sent] == [1100, 1001, 1002, 13, 14, 1005]
     assert gate.batches == [[100], [1, 2], [3, 4], [5]]
     labels = {"reason": "shape", "_team": "", "_cost_centre": ""}  # tags of other models

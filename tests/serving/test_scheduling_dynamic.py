@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from gated_models import Sent, gates, row, tensors, write_gated
 from scraping import scrape, value
+from server_state import in_flight, pending
 from serving_models import SOON, eventually, serving_models
 
 ONE_BY_ONE = "max_batch_size: 1 instance_group { count: 1 }"
@@ -62,9 +63,9 @@ def send(server, client):
 
     def one(model, *values, waiting=None, **options):
         if waiting is None:
-            waiting = server.repository.find(model).model.pending + 1
+            waiting = pending(server, model) + 1
         sent = Sent(client, model, {"x": row(*values)}, **options)
-        eventually(lambda: server.repository.find(model).model.pending == waiting)
+        eventually(lambda: pending(server, model) == waiting)
         return sent
 
     return one
@@ -176,7 +177,7 @@ def test_who_cancels_is_not_executed(server, client, send):
         cancelled, kept = send("plain", 1.0), send("plain", 2.0)
         cancelled.cancel()
         assert cancelled.error()[0] == "CANCELLED"
-        eventually(lambda: server.in_flight == 2)
+        eventually(lambda: in_flight(server) == 2)
     assert kept.array("y").item() == 2
     assert executed(gate) == [2]
     eventually(lambda: failures(client, "plain") == before + 1)  # as in Triton
@@ -187,7 +188,7 @@ def test_whose_deadline_passes_is_not_executed(server, client, send):
         kept = send("plain", 2.0)
         late = Sent(client, "plain", {"x": row(1.0)}, client_timeout=0.5)
         assert late.error()[0] == "DEADLINE_EXCEEDED"
-        eventually(lambda: server.in_flight == 2)
+        eventually(lambda: in_flight(server) == 2)
     assert kept.array("y").item() == 2
     assert executed(gate) == [2]
 
@@ -202,19 +203,18 @@ async def test_cancelled_by_an_asyncio_client(server):
         async def reached(holds):
             await asyncio.to_thread(eventually, holds)
 
-        model = server.repository.find("plain").model
         gate = gates["plain"]
         with gate.shut():
             plug = ask(PLUG)
             await asyncio.to_thread(gate.wait_for, 1)
             cancelled = ask(1.0)
-            await reached(lambda: model.pending == 1)
+            await reached(lambda: pending(server, "plain") == 1)
             kept = ask(2.0)
-            await reached(lambda: model.pending == 2)
+            await reached(lambda: pending(server, "plain") == 2)
             cancelled.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await cancelled
-            await reached(lambda: server.in_flight == 2)
+            await reached(lambda: in_flight(server) == 2)
         assert (await plug).as_numpy("y").item() == PLUG
         assert (await kept).as_numpy("y").item() == 2
         assert executed(gate) == [2]

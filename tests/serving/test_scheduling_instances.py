@@ -9,6 +9,7 @@ import tritonclient.grpc as triton
 from gated_models import TENSORS, Sent, gates, row, write_gated, write_python
 from onnx_models import identity, write
 from scraping import scrape, value
+from server_state import pending
 from serving_models import SOON, eventually, serving_models
 
 LIMITED = """
@@ -86,7 +87,7 @@ def test_instances_run_at_once(server, client, model, count):
     with gate.shut():
         sent = [Sent(client, model, {"x": row(number)}) for number in range(6)]
         gate.wait_for(count)
-        eventually(lambda: server.repository.find(model).model.pending == 6 - count)
+        eventually(lambda: pending(server, model) == 6 - count)
     assert [each.array("y").item() for each in sent] == list(range(6))
     assert gate.most == count
     config = client.get_model_config(model, client_timeout=SOON).config
@@ -99,11 +100,10 @@ def test_instances_run_at_once(server, client, model, count):
 def test_never_more_than_the_resource_allows(server, client):
     """R is there for one instance, of whichever model."""
     gate = gates["limited"]
-    models = [server.repository.find(name).model for name in ("first", "second")]
     with gate.shut():
         sent = [Sent(client, name, {"x": row(number)}) for number in range(6) for name in ("first", "second")]
         gate.wait_for(1)
-        eventually(lambda: sum(model.pending for model in models) == 11)
+        eventually(lambda: pending(server, "first") + pending(server, "second") == 11)
     for each in sent:
         each.result()
     assert len(gate.batches) == 12
@@ -125,12 +125,11 @@ def test_more_than_there_is(client):
 def test_priorities_of_instances(server, client):
     """Of two models that always have work one runs a third as often."""
     gate = gates["shared"]
-    models = [server.repository.find(name).model for name in ("rare", "often")]
     with gate.shut():
         sent = [Sent(client, "rare", {"x": row(0)}) for _ in range(12)]
         gate.wait_for(1)
         sent += [Sent(client, "often", {"x": row(1)}) for _ in range(12)]
-        eventually(lambda: sum(model.pending for model in models) == 23)
+        eventually(lambda: pending(server, "rare") + pending(server, "often") == 23)
     for each in sent:
         each.result()
     order = [int(number) for (number,) in gate.batches]

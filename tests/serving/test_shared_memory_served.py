@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from onnx_models import EXAMPLES
+from server_state import in_flight, pending
 from serving_models import SOON, Wire, eventually, infer_request, serving_models
 from shared_files import identity_request, place, shared_file
 from tritonclient.utils import InferenceServerException
@@ -411,7 +412,7 @@ def full_batch(wire: Wire) -> None:
 def test_unregistered_while_in_use(server, wire, client, path):
     write(path, FLOATS.tobytes(), 100)
     call = wire.method("ModelInfer").future(waiting_request(500), timeout=SOON)
-    eventually(lambda: server.repository.find("waiting").model.pending)
+    eventually(lambda: pending(server, "waiting"))
     client.unregister_system_shared_memory(client_timeout=SOON)
     assert mapped(path)
     full_batch(wire)
@@ -428,7 +429,7 @@ def test_made_smaller_while_in_use(server, wire, path):
         request = waiting_request(0)
         place(request.outputs[0], "large", 8, 90_000)
         call = wire.method("ModelInfer").future(request, timeout=SOON)
-        eventually(lambda: server.repository.find("waiting").model.pending)
+        eventually(lambda: pending(server, "waiting"))
         os.truncate(large, 4096)
         full_batch(wire)
         with pytest.raises(grpc.RpcError) as caught:
@@ -447,9 +448,9 @@ def test_made_smaller_before(wire, path):
 def test_who_gave_up_gets_nothing(server, wire, path):
     before = path.read_bytes()
     call = wire.method("ModelInfer").future(waiting_request(500), timeout=SOON)
-    eventually(lambda: server.repository.find("waiting").model.pending)
+    eventually(lambda: pending(server, "waiting"))
     call.cancel()
-    eventually(lambda: not server.in_flight)
+    eventually(lambda: not in_flight(server))
     wire.infer(infer_request("waiting", {"X": np.ones((8, 2), np.float32)}))
     assert path.read_bytes() == before
 

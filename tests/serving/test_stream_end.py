@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 
 from infer_streams import Conversation, fill_streams, gate, item
-from serving_models import SOON, Wire, serving_models
+from serving_models import SOON, Wire, one_process, serving_models
 
 from yais.rpc.stream import Stream
 from yais.serving.stream_infer import ModelStreamInferContext
+
+pytestmark = one_process
 
 
 def test_a_request_that_begins_while_the_one_before_ends(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import tritonclient.grpc.aio as triton_aio
 from gated_models import row, tensors
 from infer_streams import FINAL, fill_streams, gate
 from onnx_models import EXAMPLES
+from server_state import in_flight
 from serving_models import SOON, eventually, serving_models
 
 
@@ -86,7 +87,7 @@ def test_errors_as_a_status(server):
     with Streaming(server, headers={"triton_grpc_error": "true"}) as streaming:
         streaming.send("nobody", "1", row(1))
         assert streaming.error().status() == "StatusCode.NOT_FOUND"
-        eventually(lambda: not server.in_flight)
+        eventually(lambda: not in_flight(server))
 
 
 def test_stop_waits_for_what_is_outstanding(server):
@@ -108,7 +109,7 @@ def test_stop_may_cancel(server, streaming):
         first.wait_for(1)
         streaming.client.stop_stream(cancel_requests=True)
         assert "Locally cancelled by application!" in streaming.error().message()
-        eventually(lambda: not server.in_flight)
+        eventually(lambda: not in_flight(server))
 
 
 def test_the_timeout_of_a_stream(server):
@@ -217,4 +218,4 @@ async def test_asyncio_cancel(server):
             answers.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.wait_for(reading, SOON)
-            await asyncio.to_thread(eventually, lambda: not server.in_flight)
+            await asyncio.to_thread(eventually, lambda: not in_flight(server))

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_models import Wire, infer_request, outputs_of, serving_models
+from serving_models import Wire, infer_request, one_process, outputs_of, serving_models
 
 from yais.engines.tensorrt_runtime import _found
 from yais.memory.cuda import device as cuda_devices
 from yais.repository.devices import Devices
 from yais.testing.cuda import FakeCuda
 from yais.testing.tensorrt import FakeNetwork, FakeProfile, FakeTensor, FakeTensorRT
+
+pytestmark = one_process
 
 PROFILES = [FakeProfile({"x": ((1, 4), (4, 4), (8, 4))}), FakeProfile({"x": ((1, 4), (16, 4), (32, 4))})]
 CONFIG = 'backend: "tensorrt" max_batch_size: 8 dynamic_batching {{}} {}'

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from gated_models import Sent, gates, row, tensors
+from server_state import in_flight, pending
 from serving_models import SOON, Wire, eventually, infer_request
 from traced_models import ask, fill_traced, read_traces, tracing
 
@@ -61,7 +62,7 @@ def test_time_in_the_queue_and_in_the_model(traced):
             first = Sent(client, "plain", {"x": row(1)}, request_id="first")
             gates["plain"].wait_for(1)
             second = Sent(client, "plain", {"x": row(2)}, request_id="second")
-            eventually(lambda: server.repository.find("plain").model.pending)
+            eventually(lambda: pending(server, "plain"))
         first.result(), second.result()
 
     first, second = sorted(traced(use), key=lambda trace: trace.request_id)
@@ -128,10 +129,10 @@ def test_what_is_cancelled_ends_too(traced):
             first = Sent(client, "plain", {"x": row(1)}, request_id="first")
             gates["plain"].wait_for(1)
             second = Sent(client, "plain", {"x": row(2)}, request_id="second")
-            eventually(lambda: server.repository.find("plain").model.pending)
+            eventually(lambda: pending(server, "plain"))
             second.cancel()
             assert second.error()[0] == "CANCELLED"
-            eventually(lambda: server.in_flight == 1)  # it has heard of it
+            eventually(lambda: in_flight(server) == 1)  # it has heard of it
         first.result()
 
     first, second = sorted(traced(use), key=lambda trace: trace.request_id)

@@ -20,6 +20,7 @@ from authority import Authority
 from gated_models import gates
 from geventhttpclient.response import HTTPConnectionClosed
 from onnx_models import identity, write
+from server_state import pending
 from serving_models import SOON, eventually
 from triton_clients import CLASSES, Client, rows
 from triton_models import BATCHES, fill_triton, triton_server
@@ -251,9 +252,8 @@ def test_greenlets_are_served_at_once(server):
     with Client("http", server, concurrency=4) as client:
         with gate.shut():
             sent = [client.raw.async_infer("gated", [client.input("x", rows(each))]) for each in range(4)]
-            model = server.repository.find("gated").model
             gevent.spawn(lambda: None).join()
-            waited = gevent.get_hub().threadpool.spawn(eventually, lambda: model.pending == 3)
+            waited = gevent.get_hub().threadpool.spawn(eventually, lambda: pending(server, "gated") == 3)
             waited.get(timeout=SOON)
             with pytest.raises(InferenceServerException, match="failed to obtain inference response"):
                 sent[0].get_result(timeout=0.01)

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from gated_models import gates
+from server_state import pending
 from serving_models import SOON, eventually
 from triton_clients import CLASSES, Client, rows, texts
 from triton_models import fill_triton, triton_server
@@ -274,10 +275,9 @@ def test_priority_and_timeout(client):
             except InferenceServerException as error:
                 order.append((value, error))
 
-    model = client.server.repository.find("gated").model
     threads = []
     with gate.shut():
-        for pending, (value, options) in enumerate(
+        for waiting, (value, options) in enumerate(
             [(0, {}), (1, {}), (2, {"priority": 2}), (3, {"priority": 1}), (4, {"timeout": 1000})]
         ):
             threads.append(threading.Thread(target=send, args=(value,), kwargs=options))
@@ -285,7 +285,7 @@ def test_priority_and_timeout(client):
             if value == 0:
                 gate.wait_for(1)
             elif value < 4:
-                eventually(lambda expected=pending: model.pending == expected)
+                eventually(lambda expected=waiting: pending(client.server, "gated") == expected)
         threads[-1].join(SOON)
         ((value, error),) = order
         assert (value, error.status()) == (4, client.status("UNAVAILABLE", 503))

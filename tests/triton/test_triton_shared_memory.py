@@ -7,7 +7,7 @@ import secrets
 import numpy as np
 import pytest
 import tritonclient.utils.shared_memory as shm
-from serving_models import eventually
+from serving_models import eventually, one_process
 from triton_clients import CLASSES, Client, rows, texts
 from triton_models import fill_triton, triton_server
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
@@ -190,6 +190,7 @@ def test_a_region_of_20_megabytes(client, regions):
     np.testing.assert_array_equal(got, array)
 
 
+@one_process
 def test_regions_are_let_go(client, regions):
     """Unregistered, they are no more mapped, so that their files can end."""
     region = regions.make("r", 4096)

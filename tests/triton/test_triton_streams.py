@@ -10,6 +10,7 @@ import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from gated_models import gates, row, tensors
+from server_state import in_flight, pending
 from serving_models import SOON, eventually
 from triton_models import fill_triton, triton_server
 from tritonclient.utils import InferenceServerException
@@ -21,7 +22,7 @@ FINAL = "triton_final_response"
 def server(tmp_path_factory):
     with triton_server(fill_triton(tmp_path_factory.mktemp("models"))) as running:
         yield running
-        assert not running.in_flight
+        assert not in_flight(running)
 
 
 class Stream:
@@ -144,8 +145,8 @@ def test_stop_cancels(server, stream):
         stream.client.stop_stream(cancel_requests=True)
         _, error = stream.answers.get(timeout=SOON)
         assert str(error) == "[StatusCode.CANCELLED] Locally cancelled by application!"
-        eventually(lambda: not server.in_flight)
-    eventually(lambda: not server.repository.find("gated").model.pending)  # thrown away at its turn
+        eventually(lambda: not in_flight(server))
+    eventually(lambda: not pending(server, "gated"))  # thrown away at its turn
     assert len(gate.batches) == 1
 
 
@@ -226,7 +227,7 @@ async def test_aio_cancel(server):
             assert responses.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.wait_for(first, SOON)
-        await asyncio.to_thread(eventually, lambda: not server.in_flight)
+        await asyncio.to_thread(eventually, lambda: not in_flight(server))
 
 
 async def test_aio_cancels_a_request(server):
@@ -238,7 +239,7 @@ async def test_aio_cancels_a_request(server):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-    await asyncio.to_thread(eventually, lambda: not server.in_flight)
+    await asyncio.to_thread(eventually, lambda: not in_flight(server))
 
 
 def test_cancels_a_request(server):
@@ -253,7 +254,7 @@ def test_cancels_a_request(server):
         running = client.async_infer("gated", tensors({"x": row(1)}), answered)
         gate.wait_for(1)
         queued = client.async_infer("gated", tensors({"x": row(2)}), answered)
-        eventually(lambda: server.repository.find("gated").model.pending == 1)
+        eventually(lambda: pending(server, "gated") == 1)
         for call in (running, queued):
             call.cancel()
             result, error = answers.get(timeout=SOON)
@@ -262,9 +263,9 @@ def test_cancels_a_request(server):
                 "StatusCode.CANCELLED",
                 "Locally cancelled by application!",
             )
-        eventually(lambda: server.in_flight == 1)  # what runs is not interrupted
-    eventually(lambda: not server.in_flight)
-    assert not server.repository.find("gated").model.pending
+        eventually(lambda: in_flight(server) == 1)  # what runs is not interrupted
+    eventually(lambda: not in_flight(server))
+    assert not pending(server, "gated")
     assert [batch[0] for batch in gate.batches] == [1]
 
 
@@ -290,4 +291,4 @@ async def test_client_timeouts(server):
             with pytest.raises(InferenceServerException) as caught:
                 await aio.infer("gated", tensors({"x": row(1)}), client_timeout=0.1)
             assert (caught.value.status(), caught.value.message()) == expected
-    await asyncio.to_thread(eventually, lambda: not server.in_flight)
+    await asyncio.to_thread(eventually, lambda: not in_flight(server))
