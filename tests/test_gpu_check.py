@@ -24,7 +24,7 @@ def gpu_check(*arguments: str) -> subprocess.CompletedProcess[str]:
         [ROOT / "scripts/gpu-check", *arguments],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=170,
         env={**environment, "PYTHON": sys.executable},
         check=False,
     )
@@ -48,7 +48,6 @@ def test_what_cannot_be_used_is_said_first(option: str, says: str, tmp_path: Pat
     assert says in " ".join(answer.stderr.split())
 
 
-@pytest.mark.timeout(120)
 def test_everything_that_a_fake_can_show_is_shown(tmp_path: Path) -> None:
     """The tests for GPUs and the benchmark are right, as far as that can be told without one."""
     answer = gpu_check("--simulate", "--output", str(tmp_path / "report.md"))

@@ -252,7 +252,6 @@ class Watched:
             self.said += os.read(self.terminal, 4096)
 
 
-@pytest.mark.timeout(3 * LONG)
 class TestInterrupted:
     def test_ctrl_c_ends_the_build_and_nothing_is_written(self, tmp_path):
         with Watched(tmp_path / "repository") as watched:

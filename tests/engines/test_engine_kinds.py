@@ -41,7 +41,6 @@ def test_the_kinds_of_yais() -> None:
     assert engine_kinds() is kinds  # read once
 
 
-@pytest.mark.timeout(120)
 def test_neither_yais_nor_its_kinds_import_what_their_engines_need() -> None:
     code = (
         "import sys, yais, yais.engines.kinds as kinds; kinds.engine_kinds(); "

@@ -155,7 +155,6 @@ print("closed", flush=True)
 """
 
 
-@pytest.mark.timeout(120)
 def test_a_gpu_that_hangs_keeps_no_process_from_ending() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", HANGING, __file__.rpartition("/")[0]],

@@ -267,7 +267,6 @@ class Worker:
             self._tally.note("answered")
 
 
-@pytest.mark.timeout(90)
 def test_soak(caplog: pytest.LogCaptureFixture) -> None:
     for name in ("yais.inference", "yais.future", "yais.thread_pool"):
         caplog.set_level("CRITICAL", name)
