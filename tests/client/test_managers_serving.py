@@ -281,7 +281,10 @@ def test_serving_until_a_signal():
             waiting = runner.infer(X=[7])
             assert site.line() == "waits"
             site.terminate()
-            eventually(lambda: isinstance(runner.infer(X=[0]).exception(SOON), yais.Unavailable))
+            # gRPC core may keep a call that arrives in the very moment until the end (grpc/grpc#41785).
+            eventually(
+                lambda: isinstance(runner.infer_with_deadline(0.5, X=[0]).exception(SOON), yais.Unavailable)
+            )
             assert not waiting.done()
             site.go_on()
             assert waiting.get(SOON)["Y"].tolist() == [7]  # it drains

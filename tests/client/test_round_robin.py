@@ -11,7 +11,7 @@ HEALTH_FIRST = {"balancing": "round_robin", "health_service": ""}
 
 @pytest.fixture(scope="module")
 def servers():
-    with servers_with(*2 * [("--drain-delay-secs", 0.3)]) as servers:
+    with servers_with(*2 * [("--drain-delay-secs", 2)]) as servers:
         yield servers
 
 

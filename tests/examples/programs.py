@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def server(program: str, *arguments: str) -> Iterator[int]:
     """Run a server program, given by its path in examples/, and yield its port; it must end when told."""
     command = [sys.executable, "-W", "error", f"examples/{program}", "--port", "0", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(TIMEOUT, process.kill)
+    watchdog = threading.Timer(2 * TIMEOUT, process.kill)
     watchdog.start()
     try:
         assert process.stdout is not None

@@ -29,7 +29,7 @@ def running(*command: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-W", "error", *command], cwd=EXAMPLE, stdout=subprocess.PIPE, text=True
     )
-    watchdog = threading.Timer(30.0, process.kill)
+    watchdog = threading.Timer(120.0, process.kill)
     watchdog.start()
     try:
         yield process
@@ -46,10 +46,10 @@ def test_the_client_hears_what_it_said_and_the_server_stops_when_told() -> None:
         port = re.search(r"port (\d+)", server.stdout.readline())
         assert port is not None
         client = [sys.executable, "client.py", "--port", port[1], "--text", "good morning"]
-        said = subprocess.run(client, cwd=EXAMPLE, capture_output=True, text=True, timeout=30.0, check=True)
+        said = subprocess.run(client, cwd=EXAMPLE, capture_output=True, text=True, timeout=60.0, check=True)
         assert said.stdout.strip() == "good morning"
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30.0) == 0
+        assert server.wait(60.0) == 0
 
 
 def readme_code(start: str) -> str:
@@ -69,7 +69,7 @@ def test_the_echo_service_of_the_readme_serves() -> None:
         assert server.stdout is not None
         port = server.stdout.readline().strip()
         client = [sys.executable, "client.py", "--port", port, "--text", "from the README"]
-        said = subprocess.run(client, cwd=EXAMPLE, capture_output=True, text=True, timeout=30.0, check=True)
+        said = subprocess.run(client, cwd=EXAMPLE, capture_output=True, text=True, timeout=60.0, check=True)
         assert said.stdout.strip() == "from the README"
 
 
@@ -96,7 +96,7 @@ def here(code: str, server: InferenceServer) -> str:
 
 def answer_to(code: str, server: InferenceServer) -> str:
     command = [sys.executable, "-c", here(code, server)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=True)
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60.0, check=True)
     return said.stdout
 
 
@@ -136,7 +136,7 @@ def test_curl_gets_the_answers_that_the_readme_shows(example_models: InferenceSe
             [*shlex.split(here(command, example_models)), "--silent", "--show-error", "--fail"],
             capture_output=True,
             text=True,
-            timeout=30.0,
+            timeout=60.0,
             check=True,
         )
         answers.append(said.stdout)
@@ -148,7 +148,7 @@ def test_curl_gets_the_answers_that_the_readme_shows(example_models: InferenceSe
 def test_the_manager_of_the_readme_recognises_something() -> None:
     code = readme_code("import numpy as np\nimport yais")
     command = [sys.executable, "-W", "error", "-c", code]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=True)
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60.0, check=True)
     *plan, digit = said.stdout.splitlines()
     assert digit.isdecimal()
     # The plan is the one that the README shows.

@@ -30,7 +30,7 @@ def taken() -> Iterator[None]:
 @pytest.mark.usefixtures("taken")
 def test_the_demo_serves_http_elsewhere_and_is_right() -> None:
     command = [sys.executable, "examples/demo.py", "--once"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50.0, check=True).stdout
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150.0, check=True).stdout
     port = re.search(r"--http-port (\d+)", said.partition("\n")[0])
     assert port is not None
     assert int(port[1]) != USUAL

@@ -17,7 +17,7 @@ from yais.serving.server import InferenceServer, ServerOptions
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 Array = np.ndarray[Any, Any]
 

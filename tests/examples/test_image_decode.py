@@ -261,6 +261,7 @@ def test_no_slot_is_free(running):
         assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "no slot became free within 0.05 s" in refused.details()
     assert [score(call) for call in pending] == pytest.approx([0.2, 1.0])
+    eventually(lambda: running.free == 2)
     assert score(running.classify(0)) == 0.0
 
 

@@ -42,7 +42,7 @@ def named(path: Path) -> str:
     return path.stem
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
 def test_a_notebook_gives_what_it_keeps(path: Path) -> None:
     kept = nbformat.read(path, as_version=4)

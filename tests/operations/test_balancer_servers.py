@@ -16,8 +16,8 @@ from yais.rpc.client import Channels, ClientStreaming
 
 STREAM_INFER = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name["ModelStreamInfer"]
 HEALTH_INTERVAL = 0.2
-DRAIN_DELAY = 1.5
-"""Seconds: some times the interval, as docs/load-balancing.md says."""
+DRAIN_DELAY = 4.0
+"""Seconds: many times the interval, as docs/load-balancing.md says."""
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def test_what_is_shown_fits_the_schemas(command: str) -> None:
 
 @pytest.mark.parametrize("box", BOXED)
 def test_commands_in_boxes_are_shell_and_name_what_is_there(box: str) -> None:
-    subprocess.run(["bash", "-n"], input=box, text=True, check=True, timeout=30)
+    subprocess.run(["bash", "-n"], input=box, text=True, check=True, timeout=60)
     paths = re.findall(r"\b(?:k8s|examples)/[\w./-]+", box)
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
@@ -71,5 +71,5 @@ def test_the_job_is_a_siege_of_the_server() -> None:
     options = ServerOptions((ROOT / "examples/models",), "127.0.0.1", grpc_port=0, metrics_port=None)
     with InferenceServer(options) as server:
         command = [sys.executable, "-m", "yais.tools.main", "siege", server.address, *quick]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,7 +19,7 @@ from prometheus_session import ROOT, SOON, Session, eventually
 from yais.serving.server import InferenceServer, ServerOptions
 from yais.serving.trace_settings import TraceOptions
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 METRIC = 'yais_inference_request_seconds_bucket{model="simple"}'

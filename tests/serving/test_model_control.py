@@ -221,6 +221,11 @@ class _Traffic:
         for thread in self._threads:
             thread.join(SOON)
 
+    def more(self):
+        """Wait until more requests are answered than were in flight, or one has failed."""
+        seen = len(self.answers)
+        eventually(lambda: len(self.answers) > seen + 20 or self.errors)
+
     def _ask(self):
         request = infer_request("a", {"index": np.zeros((1, 1), np.int64)})
         with Wire(self.port) as wire:
@@ -239,12 +244,12 @@ def test_reload_under_traffic(server, client, root):
     write(root, "a", table([1]), "dynamic_batching {} max_batch_size: 8")
     client.load_model("a", client_timeout=SOON)
     with _Traffic(server.port, threads=4) as traffic:
+        traffic.more()
         for version in range(2, 12):
-            seen = len(traffic.answers)
-            eventually(lambda seen=seen: len(traffic.answers) > seen + 20 or traffic.errors)
             write(root, "a", table([version]), version=str(version))
             client.load_model("a", client_timeout=SOON)
             assert look_up(client, "a") == (version, str(version))
+            traffic.more()
     assert traffic.errors == []
     assert {int(version) for version, value in traffic.answers if int(version) == value} == set(range(1, 12))
     assert all(int(version) == value for version, value in traffic.answers)

@@ -22,7 +22,7 @@ from yais.rpc.metadata import Metadata
 from yais.serving.frontends.link import EngineLink
 from yais.serving.frontends.link_server import FrontendLinks
 
-SOON = 20.0
+SOON = 60.0
 """Seconds after which a wait counts as lost."""
 
 NAMES = [(DataType.FP32, "X"), (DataType.BYTES, "TEXT")]

@@ -398,7 +398,7 @@ def test_closing_waits_for_answers_and_fails_the_rest() -> None:
     with linked(engine.infer) as (link, _):
         answered, left = link.infer(message(), Call()), link.infer(message(), Call())
         engine.next()[2].set_result(response(b"in time"))
-        assert not link.close(0.05)
+        assert not link.close(0.5)
         assert bytes(answered.result(0).data[0]) == b"in time"
         with pytest.raises(Unavailable, match="the request was not answered"):
             left.result(SOON)
