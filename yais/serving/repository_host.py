@@ -72,6 +72,5 @@ class RepositoryHost:
         timeout
             Seconds for each of the parts.
         """
-        self.repository.close(timeout=timeout)
-        self._timer.close(timeout)
-        return self.sites.close(timeout)
+        ended = [self.repository.close(timeout), self._timer.close(timeout), self.sites.close(timeout)]
+        return all(ended)
