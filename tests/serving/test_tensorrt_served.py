@@ -81,6 +81,33 @@ def test_a_plan_is_served(fake: FakeTensorRT, tmp_path: Path, config: str | None
     assert not fake.problems
 
 
+def test_states_that_are_larger_than_all_that_requests_see(fake: FakeTensorRT, tmp_path: Path) -> None:
+    """They come from the GPU as outputs do, and so by way of a lane's memory."""
+    wide = ((1, 20_000), (4, 20_000), (4, 20_000))
+    write_model(
+        fake,
+        tmp_path,
+        "M",
+        None,
+        inputs=[FakeTensor("x"), FakeTensor("before", shape=(-1, 20_000))],
+        outputs=[FakeTensor("y"), FakeTensor("after", shape=(-1, 20_000))],
+        function=lambda x, before: [x + before[:, -4:], before + x[:, :1]],
+        profiles=[FakeProfile({"x": ((1, 4), (4, 4), (4, 4)), "before": wide})],
+    )
+    state = 'state { input_name: "before" output_name: "after" data_type: TYPE_FP32 dims: [ 20000 ] }'
+    (tmp_path / "M/config.pbtxt").write_text(
+        'backend: "tensorrt" max_batch_size: 4 input { name: "x" data_type: TYPE_FP32 dims: [ 4 ] } '
+        'output { name: "y" data_type: TYPE_FP32 dims: [ 4 ] } '
+        f"sequence_batching {{ max_sequence_idle_microseconds: 60000000 direct {{}} {state} }}"
+    )
+    with serving(fake, tmp_path) as server, Wire(server.port) as wire:
+        for number in range(3):
+            request = infer_request("M", {"x": np.ones((1, 4), np.float32)})
+            request.parameters["sequence_id"].int64_param = 7
+            request.parameters["sequence_start"].bool_param = number == 0
+            assert (outputs_of(wire.infer(request))["y"] == number + 1).all()
+
+
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from yais.core.tensor import TensorSpec
@@ -103,10 +103,22 @@ class CapacityPlan:
 
 
 def model_plan(
-    signature: Signature, concurrency: int, *, scratch: int, device: int, on_device: bool = False
+    signature: Signature,
+    concurrency: int,
+    *,
+    scratch: int,
+    device: int,
+    on_device: bool = False,
+    states: Sequence[TensorSpec] = (),
 ) -> ModelPlan:
-    """Return what a model needs, from what it takes and how often at once."""
-    staged = (*signature.inputs, *signature.outputs) if on_device else signature.inputs
+    """Return what a model needs, from what it takes and how often at once.
+
+    Parameters
+    ----------
+    states
+        What comes from a device besides the outputs of the signature; without a batch dimension.
+    """
+    staged = (*signature.inputs, *signature.outputs, *states) if on_device else signature.inputs
     shapes = [_largest(spec, signature) for spec in staged]
     staging = sum(Arena.padded(TensorSpec(s.name, s.datatype, s.shape).nbytes) for s in shapes)
     unknown = tuple(spec.name for spec in staged if -1 in spec.shape and spec.name not in signature.profiles)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from yais.core.tensor import TensorSpec
 from yais.engines.engine import Engine, placed
 from yais.engines.placed_engine import PlacedEngine
 from yais.engines.python_pipeline import DEFAULT_PIPELINES, PythonPipeline
@@ -148,9 +149,21 @@ def site_plans(signature: Signature, engines: Sequence[Engine]) -> SitePlans:
             scratch=max(getattr(each, "scratch_size", 0) for each in those),
             device=max(getattr(each, "device_size", 0) for each in those),
             on_device=any(hasattr(each, "begin") for each in those),
+            states=_states(signature, those[0]),
         )
         for gpu, those in by_gpu.items()
     }
+
+
+def _states(signature: Signature, engine: Engine) -> list[TensorSpec]:
+    """Return what an engine gives and no request sees: what sequences keep."""
+    seen = {spec.name for spec in signature.outputs}
+    first = 1 if signature.max_batch else 0
+    return [
+        TensorSpec(spec.name, spec.datatype, spec.shape[first:])
+        for spec in engine.outputs
+        if spec.name not in seen
+    ]
 
 
 def _pipeline_registration(
