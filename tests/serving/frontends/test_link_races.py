@@ -18,6 +18,7 @@ from link_pair import (
     echo,
     linked,
     message,
+    no_call,
     response,
     shaped,
     wait_until,
@@ -169,9 +170,9 @@ def test_a_frontend_whose_engine_process_does_not_read_is_not_ready(monkeypatch:
     links = FrontendLinks(echo, call)
     ours, theirs = socket.socketpair()
     links.add(0, theirs)
-    resources.connect(ours)
     links.push(Topic.HEALTH, (True, True, False))
-    wait_until(lambda: resources.ready)
+    resources.connect(ours)
+    assert resources.ready
     resources.link.call("Waits", b"")
 
     def looked(*, ready: bool) -> bool:
@@ -182,6 +183,33 @@ def test_a_frontend_whose_engine_process_does_not_read_is_not_ready(monkeypatch:
     reads.set()
     wait_until(lambda: looked(ready=True))
     assert changes == [(True, False), (False, True), (True, False)]
+    resources.link.close(0)
+    assert links.close(SOON)
+
+
+def test_who_is_connected_knows_how_things_are() -> None:
+    """Before it listens: the first request, too, comes with the headers that models are to see."""
+    resources = FrontendResources(
+        LogSettings(LogOptions()),
+        changed=lambda: None,
+        stopping=lambda: False,
+        drain=lambda _deadline, _hurried: True,
+    )
+    known: list[bool] = []
+
+    def connect() -> None:
+        resources.connect(ours)
+        known.append(resources.link.headers)
+
+    links = FrontendLinks(echo, no_call)
+    ours, theirs = socket.socketpair()
+    connecting = threading.Thread(target=connect)
+    connecting.start()
+    links.push(Topic.HEADERS, True)
+    links.push(Topic.HEALTH, (False, False, False))
+    links.add(0, theirs)
+    connecting.join(SOON)
+    assert known == [True]
     resources.link.close(0)
     assert links.close(SOON)
 

@@ -129,7 +129,7 @@ class EngineProcess:
         try:
             self._operations.tell()
             repository = self._host.repository
-            repository.load_all()
+            repository.load_all(lambda _entry: self._operations.tell())
         except Exception as error:
             self._channel.send(Failed(plain_error(error)))
             return

@@ -68,6 +68,7 @@ class FrontendResources(FrontResources):
         super().__init__(stopping=stopping, drain=drain)
         self._without = threading.Event()  # an engine process
         self._without.set()
+        self._informed = threading.Event()  # of all that an engine process tells when it is connected
         self.link = EngineLink(told=self._told, lost=self._parted)
         self.infer = self.link.infer
         self._logging = logging
@@ -121,7 +122,7 @@ class FrontendResources(FrontResources):
         return False
 
     def connect(self, connection: socket.socket) -> None:
-        """Use a connection to an engine process.
+        """Use a connection to an engine process; return when that has told how things are, or hangs.
 
         Raises
         ------
@@ -132,7 +133,9 @@ class FrontendResources(FrontResources):
         """
         self._without.wait(_SOON)  # that the engine process before has gone may not be known here yet
         self._without.clear()
+        self._informed.clear()
         self.link.connect(connection)
+        self._informed.wait(_SOON)
 
     def look(self) -> None:
         """Look whether the engine process still reads; call it about every second."""
@@ -161,11 +164,13 @@ class FrontendResources(FrontResources):
                 self._logging.update(settings)
             case Topic.HEALTH:
                 self._started, self._ready, self._lost = value
+                self._informed.set()  # it comes last
                 self._changed()
 
     def _parted(self) -> None:
         self._ready = self._lost = self._deaf = False  # another process comes, which may be better off
         self._without.set()
+        self._informed.set()
         self._changed()
 
 

@@ -92,7 +92,7 @@ class Operations:
         resources = self._backend.resources
         # Models are told by what stands for them: a catalogue is costly to make and to compare.
         entries = resources.models.entries
-        keys = [(entry.name, entry.version, entry.loaded and entry.loaded.key) for entry in entries]
+        keys = [(each.name, each.version, each.state, each.loaded.key) for each in entries if each.loaded]
         settings = resources.logging.values()
         settings.pop("log_file")
         headers = resources.tracer.active or resources.forward is not None
