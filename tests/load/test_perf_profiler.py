@@ -19,7 +19,9 @@ from yais.load.perf.search import LevelRange
 from yais.load.perf.settings import PerfSettings
 from yais.load.schedule import Constant
 
-SETTINGS = PerfSettings(LevelRange(1, 1, 1), window_ms=60, stability=1e9)
+SETTINGS = PerfSettings(LevelRange(1, 1, 1), window_ms=150, stability=1e9)
+"""Windows so long that none is empty on a busy machine."""
+
 NEVER = replace(SETTINGS, stability=-1.0, trials=4)
 
 
@@ -51,7 +53,7 @@ def test_three_windows_that_agree_are_the_result(transport):
     assert result.window.requests == sum(window.requests for _, window in windows) > 0
     assert result.window.seconds == pytest.approx(sum(window.seconds for _, window in windows))
     assert result.window.throughput == pytest.approx(4 * result.window.requests / result.window.seconds)
-    assert all(window.seconds >= 0.06 for _, window in windows)
+    assert all(window.seconds >= 0.15 for _, window in windows)
     assert result.window.mean >= 1_000_000
     assert 0 < result.window.cpu <= result.window.seconds * 16
     assert result.window.server is None

@@ -13,7 +13,7 @@ from prometheus_session import ROOT, SOON, Session, eventually
 
 README = ROOT / "examples/91_prometheus/README.md"
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,8 @@ def test_the_load_ratio_is_recorded_and_nothing_fires(ran: tuple[Session, dict[s
     recorded = re.search(r"=> ([0-9.e+]+) @", printed_by(printed, "load_ratio"))
     assert recorded is not None and float(recorded[1]) >= 1
     assert printed_by(printed, "ALERTS").strip() == ""
-    assert float(value(session, "sum(yais_inference_load_ratio_count)")) == 500
+    # A scrape that a busy machine did not end in time leaves a gap.
+    eventually(lambda: float(value(session, "sum(yais_inference_load_ratio_count)")) == 500)
 
 
 def test_every_rule_is_evaluated(ran: tuple[Session, dict[str, str]]) -> None:

@@ -30,8 +30,8 @@ from yais.serving.http.options import HttpOptions
 
 OUTPUTS = Path(__file__).parents[1] / "load" / "perf_analyzer_outputs"
 
-QUICK = ("-p", "40", "-s", "1000000")
-"""Three windows, whatever they say."""
+QUICK = ("-p", "100", "-s", "1000000")
+"""Three windows, whatever they say, so long that none is empty on a busy machine."""
 
 ENSEMBLE = """
 platform: "ensemble"
