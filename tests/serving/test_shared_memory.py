@@ -56,7 +56,7 @@ def descriptors() -> int:
 def test_what_is_written_is_in_the_clients_file(memory):
     with shared_file(10_000) as path:
         memory.register(Region("mine", f"/{path.name}", 4097, 5000))  # on no page
-        view = memory.view("mine", 3, 5)
+        view = memory.find("mine").view(3, 5)
         view[:] = b"hello"
         assert path.read_bytes()[4100:4105] == b"hello"
         assert memory.status("mine") == memory.status("") == [Region("mine", f"/{path.name}", 4097, 5000)]
@@ -74,7 +74,7 @@ def test_a_key_has_a_slash_or_none(memory, slashes):
 def test_names_and_keys_of_any_characters(memory, odd):
     with shared_file(8, name=f"yais-test{os.getpid()}{odd}") as path:
         memory.register(Region(odd, path.name, 0, 8))
-        memory.view(odd, 0, 1)[0] = 7
+        memory.find(odd).view(0, 1)[0] = 7
         assert path.read_bytes()[0] == 7
 
 
@@ -82,9 +82,9 @@ def test_one_file_under_several_names(memory):
     with shared_file(100) as path:
         memory.register(Region("a", path.name, 0, 100))
         memory.register(Region("b", path.name, 50, 50))
-        memory.view("b", 0, 1)[0] = 9
+        memory.find("b").view(0, 1)[0] = 9
         memory.unregister("b")
-        assert memory.view("a", 50, 1)[0] == 9
+        assert memory.find("a").view(50, 1)[0] == 9
 
 
 def test_a_name_is_taken_once(memory):
@@ -166,9 +166,9 @@ def test_a_region_of_many_gigabytes(memory):
     size = 6 << 30
     with shared_file(size) as path:
         memory.register(Region("a", path.name, 0, size))
-        memory.view("a", size - 4, 4)[:] = b"last"
+        memory.find("a").view(size - 4, 4)[:] = b"last"
         memory.register(Region("b", path.name, size - 10, 10))
-        assert bytes(memory.view("b", 6, 4)) == b"last"
+        assert bytes(memory.find("b").view(6, 4)) == b"last"
         assert path.stat().st_blocks * 512 < 1 << 20  # the rest is still only promised
 
 
@@ -195,7 +195,7 @@ def test_an_offset_beyond(memory, offset):
     with shared_file(200) as path:
         memory.register(Region("a", path.name, 50, 100))
         text = "Invalid offset for shared memory region: 'a'"
-        assert refusal(lambda: memory.view("a", offset, 1)) == (InvalidArgument, text)
+        assert refusal(lambda: memory.find("a").view(offset, 1)) == (InvalidArgument, text)
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 101), (99, 2), (50, -1), (1, 2**63 - 1), (0, -(2**63))])
@@ -203,12 +203,12 @@ def test_a_size_beyond(memory, offset, size):
     with shared_file(200) as path:
         memory.register(Region("a", path.name, 50, 100))
         text = "Invalid offset + byte size for shared memory region: 'a'"
-        assert refusal(lambda: memory.view("a", offset, size)) == (InvalidArgument, text)
+        assert refusal(lambda: memory.find("a").view(offset, size)) == (InvalidArgument, text)
 
 
 def test_nothing_is_there_to_be_seen(memory):
     text = "Unable to find shared memory region: 'a'"
-    assert refusal(lambda: memory.view("a", 0, 1)) == (NotFound, text)
+    assert refusal(lambda: memory.find("a").view(0, 1)) == (NotFound, text)
     text = "Unable to find system shared memory region: 'a'"
     assert refusal(lambda: memory.status("a")) == (NotFound, text)
     memory.unregister("a")
@@ -219,7 +219,7 @@ def test_nothing_is_there_to_be_seen(memory):
 def test_a_view_outlives_its_region(memory):
     with shared_file(100) as path:
         memory.register(Region("a", path.name, 0, 100))
-        region, view = memory.find("a"), memory.view("a", 0, 10)
+        region, view = memory.find("a"), memory.find("a").view(0, 10)
         memory.unregister("")
         assert not memory.status("")
         assert mapped(path)
@@ -233,9 +233,9 @@ def test_a_view_outlives_its_region(memory):
 def test_a_region_that_became_smaller_is_not_touched(memory):
     with shared_file(20_000) as path:
         memory.register(Region("a", path.name, 100, 15_000))
-        assert memory.view("a", 9000, 100)
+        assert memory.find("a").view(9000, 100)
         os.truncate(path, 8192)
-        kind, text = refusal(lambda: memory.view("a", 9000, 100))
+        kind, text = refusal(lambda: memory.find("a").view(9000, 100))
         assert (kind, text) == (
             InvalidArgument,
             (
@@ -243,12 +243,12 @@ def test_a_region_that_became_smaller_is_not_touched(memory):
                 "was made smaller and has 8092 bytes of it left"
             ),
         )
-        memory.view("a", 0, 8092)[8091] = 1
+        memory.find("a").view(0, 8092)[8091] = 1
         os.truncate(path, 0)
-        assert "has 0 bytes of it left" in refusal(lambda: memory.view("a", 0, 1))[1]
+        assert "has 0 bytes of it left" in refusal(lambda: memory.find("a").view(0, 1))[1]
         os.truncate(path, 20_000)
         assert path.stat().st_blocks == 0
-        again = memory.view("a", 9000, 100)
+        again = memory.find("a").view(9000, 100)
         assert path.stat().st_blocks > 0
         assert bytes(again) == bytes(100)
 
@@ -258,13 +258,13 @@ def test_what_is_used_is_set_aside(memory):
     with shared_file(1 << 20) as path:
         memory.register(Region("a", path.name, 4096, 1 << 19))
         assert path.stat().st_blocks == 0
-        view = memory.view("a", 0, 8192)
+        view = memory.find("a").view(0, 8192)
         assert path.stat().st_blocks * 512 == 8192
         view[:] = bytes(8192)
         assert path.stat().st_blocks * 512 == 8192
-        assert len(memory.view("a", 0, 0)) == 0
+        assert len(memory.find("a").view(0, 0)) == 0
         for offset in range(3000):  # more than are remembered
-            memory.view("a", offset, 1)
+            memory.find("a").view(offset, 1)
 
 
 def test_there_is_no_memory_for_what_is_promised(memory):
@@ -272,7 +272,7 @@ def test_there_is_no_memory_for_what_is_promised(memory):
     size = free.f_blocks * free.f_frsize + 4096
     with shared_file(size) as path:
         memory.register(Region("a", path.name, 0, size))
-        assert refusal(lambda: memory.view("a", 0, size)) == (
+        assert refusal(lambda: memory.find("a").view(0, size)) == (
             ResourceExhausted,
             f"there is no shared memory for {size} bytes of region 'a'",
         )
@@ -285,7 +285,7 @@ def test_nothing_is_left_behind(memory):
         before = descriptors()
         for _ in range(1000):
             memory.register(Region("a", path.name, 0, 8192))
-            memory.view("a", 10, 20)[0] = 1
+            memory.find("a").view(10, 20)[0] = 1
             memory.unregister("a")
         for _ in range(100):
             refusal(lambda: memory.register(Region("a", path.name, 0, 8193)))
@@ -300,7 +300,7 @@ def test_it_may_not_be_allowed():
     memory = SystemSharedMemory(allowed=False)
     with shared_file(8) as path:
         assert refusal(lambda: memory.register(Region("a", path.name, 0, 8))) == (Unimplemented, DISABLED)
-    assert refusal(lambda: memory.view("a", 0, 8)) == (Unimplemented, DISABLED)
+    assert refusal(lambda: memory.find("a").view(0, 8)) == (Unimplemented, DISABLED)
     assert memory.status("") == []
     memory.unregister("")
     memory.unregister("a")
@@ -420,12 +420,12 @@ def test_any_order_of_calls(files, calls):
             if call == "register":
                 file, offset, size = arguments
                 return memory.register(Region(name, files[file].name, offset, size))
-            got = getattr(memory, call)(name, *arguments)
+            if call == "view":
+                return bytes(memory.find(name).view(*arguments))
+            got = getattr(memory, call)(name)
         except YaisError as error:
             return type(error)
-        if call == "status":
-            return {region.name for region in got}
-        return bytes(got) if call == "view" else got
+        return {region.name for region in got} if call == "status" else got
 
     for call, *arguments in calls:
         assert real(call, *arguments) == getattr(naive, call)(*arguments), (call, arguments)
@@ -457,7 +457,7 @@ def test_threads_that_come_and_go(memory):
         try:
             while not stop.is_set():
                 try:
-                    view = memory.view("a", 4000, 96)
+                    view = memory.find("a").view(4000, 96)
                 except NotFound:
                     time.sleep(0)  # lets the others at it
                     continue

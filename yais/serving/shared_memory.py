@@ -127,16 +127,6 @@ class SystemSharedMemory:
             raise NotFound(f"Unable to find shared memory region: '{name}'")
         return mapped
 
-    def view(self, name: str, offset: int, byte_size: int) -> memoryview:
-        """Return a writable view of part of a region; it stays valid when the region is unregistered.
-
-        Raises
-        ------
-        YaisError
-            See `find` and `MappedRegion.view`.
-        """
-        return self.find(name).view(offset, byte_size)
-
 
 def expect_place(name: str, regions: Collection[str], limit: int) -> None:
     """Raise AlreadyExists if there is a region of a name, and ResourceExhausted if there are too many."""
