@@ -15,7 +15,7 @@ SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 
 # Enough for each kind to be there many times; so short a run ends before memory is flat.
 OPTIONS = (
-    "--seconds 5 --connections 20 --streams 200 --processes 2 --kill-every 1.5 --patience 15 --growth 0.5"
+    "--seconds 8 --connections 20 --streams 200 --processes 2 --kill-every 1.5 --patience 40 --growth 0.5"
 )
 
 
