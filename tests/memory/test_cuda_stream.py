@@ -13,6 +13,7 @@ import pytest
 from yais.core.clock import Deadline
 from yais.core.future import Future
 from yais.errors import FailedPrecondition
+from yais.memory.cuda.device import CudaDevice
 from yais.memory.cuda.error import CudaError
 from yais.testing import ManualClock
 from yais.testing.cuda import FakeCuda
@@ -385,6 +386,23 @@ def test_callbacks_of_a_stream_that_is_dropped_may_free(cuda):
     assert not thread.is_alive()
     assert freed.result(SOON) is None
     assert not cuda.held and "FakeStream" not in cuda.objects
+
+
+def test_futures_of_a_stream_that_is_dropped_outlive_the_device(cuda):
+    """It has waited for the work, and not for who is told of it."""
+    device = CudaDevice(0, toolkit=cuda.toolkit)
+    stream, entered, opened = device.stream(), threading.Event(), threading.Event()
+    gate = Gate(cuda, stream)
+    stream.completed().add_done_callback(lambda _: entered.set() or opened.wait(SOON))
+    last = stream.completed()
+    gate.open()
+    assert entered.wait(SOON)
+    del stream
+    gc.collect()
+    assert device.close(SOON)
+    assert not last.done()
+    opened.set()
+    assert last.result(SOON) is None
 
 
 def test_a_graph_reads_what_is_there_when_it_runs(cuda, memory, pinned):

@@ -112,10 +112,10 @@ class CudaEvent:
         CudaError
             Some earlier work on the GPU failed.
         """
-        if not self._done:
+        if not self._done and not self._device.closed:  # it closes once all of it is done
             self._device.activate()
             self._device.toolkit.call("cuEventSynchronize", self._event)
-            self._done = True
+        self._done = True
 
     def __del__(self) -> None:
         self._device.events.give(self._event)
