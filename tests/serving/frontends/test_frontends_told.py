@@ -1,29 +1,26 @@
-"""A change is answered when every frontend knows of it; by an engine's end, and links in one process."""
+"""A change is answered when every frontend knows of it. The engine process runs in that of the tests."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from link_pair import SOON
+from link_pair import SOON, wait_until
 from onnx_models import EXAMPLES, table, write
 
-from yais.core.future import Future
-from yais.inference.request import InferResponse
 from yais.protocol import kserve_pb2 as pb
 from yais.repository.repository import ControlMode
-from yais.serving.backend import Backend
-from yais.serving.frontends import operations
+from yais.serving.frontends import engine_process, operations
+from yais.serving.frontends.control import Connect, ControlChannel, Setup, Stop
+from yais.serving.frontends.engine_process import EngineProcess
 from yais.serving.frontends.link import EngineLink
-from yais.serving.frontends.link_server import FrontendLinks
-from yais.serving.frontends.operations import Operations, Topic
+from yais.serving.frontends.operations import Topic
 from yais.serving.options import ServerOptions
-from yais.serving.repository_host import RepositoryHost
 
 LOAD = pb.RepositoryModelLoadRequest(model_name="later").SerializeToString()
 
@@ -58,39 +55,50 @@ class Frontend:
         return (model, "1") in self.catalogue
 
 
+@contextmanager
+def engine(*repositories: Path, **options: Any) -> Iterator[list[Frontend]]:
+    """Run an engine process in this one, and two frontends that know of its models."""
+    setup = Setup(ServerOptions(repositories, metrics_port=None, **options), None, logs=False)
+    ours, theirs = socket.socketpair()
+    channel = ControlChannel(ours)
+    process = threading.Thread(target=EngineProcess(ControlChannel(theirs), setup).run)
+    frontends = [Frontend(), Frontend()]
+    with ours, theirs:
+        process.start()
+        for number, frontend in enumerate(frontends):
+            mine, its = socket.socketpair()
+            with its:
+                channel.send(Connect(number), its)
+            frontend.connect(mine)
+        try:
+            for frontend in frontends:
+                wait_until(lambda frontend=frontend: frontend.knows("simple"))  # type: ignore[misc]
+            yield frontends
+        finally:
+            for frontend in frontends:
+                frontend.close()
+            channel.send(Stop())
+            process.join(SOON)
+
+
+@pytest.fixture(autouse=True)
+def _only_changes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_process, "_LOOK", 10 * SOON)
+    monkeypatch.setattr(engine_process, "freeze", lambda: None)  # this process goes on after that
+
+
 @pytest.fixture
 def frontends(tmp_path: Path) -> Iterator[list[Frontend]]:
-    """Two frontends of an engine that may load the model `later`."""
+    """Two frontends of an engine process that may load the model `later`."""
     write(tmp_path, "later", table([1, 2]), "max_batch_size: 8")
-    options = ServerOptions((EXAMPLES, tmp_path), control=ControlMode.EXPLICIT, metrics_port=None)
-    with ExitStack() as stack:
-        host = RepositoryHost(options)
-        stack.callback(host.close, SOON)
-        host.repository.load_all()
-        backend = Backend(host.repository, options, memory=host.memory, stopping=lambda: False)
-        stack.callback(backend.resources.close)
-
-        def call(method: str, request: bytes, _headers: Any) -> Future[bytes]:
-            return made.call(method, request)
-
-        links = FrontendLinks(_no_requests, call)
-        stack.callback(links.close, SOON)
-        made = Operations(backend, links.push, links.sync)
-        stack.callback(made.close, SOON)
-        made.tell()
-        both = [Frontend(), Frontend()]
-        for number, frontend in enumerate(both):
-            ours, theirs = socket.socketpair()
-            links.add(number, theirs)
-            frontend.connect(ours)
-            stack.callback(frontend.close)
-        for read in links.sync():  # what was told before they came
-            read.result(SOON)
+    with engine(EXAMPLES, tmp_path, control=ControlMode.EXPLICIT, load=("simple",)) as both:
         yield both
 
 
-def _no_requests(*_: Any, **__: Any) -> Future[InferResponse]:
-    raise AssertionError("nobody asks for that")
+def test_a_model_that_is_found_is_told_at_once(tmp_path: Path) -> None:
+    with engine(EXAMPLES, tmp_path, control=ControlMode.POLL, poll_seconds=0.05) as frontends:
+        write(tmp_path, "later", table([1, 2]), "max_batch_size: 8")
+        wait_until(lambda: all(each.knows("later") for each in frontends))
 
 
 def test_a_model_that_is_loaded_is_known_to_all_when_that_is_answered(frontends: list[Frontend]) -> None:
