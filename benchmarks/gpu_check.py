@@ -77,6 +77,9 @@ def run(command: Sequence[str], seconds: float, environment: dict[str, str]) -> 
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         return 124, f"{output}\n(ended after {seconds:.0f} s)"
+    except BaseException:  # Ctrl-C does not reach it, in a session of its own
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return process.returncode, output
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,21 @@ def test_tests_that_crash_have_failed(monkeypatch: pytest.MonkeyPatch, tmp_path:
     found = results(tests=cases, why_no_tests=why)
     assert why == "pytest ended with -11: Segmentation fault"
     assert found["Streams, events, completions, graphs, device guard"] == "FAILED"
+
+
+def test_what_is_interrupted_does_not_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def communicate(self, *_: Any, **__: Any) -> Any:
+            started.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_check_program.run([sys.executable, "-c", "import signal; signal.pause()"], 50, dict(os.environ))
+    with started[0] as process:
+        assert process.wait(50) == -signal.SIGKILL
 
 
 def test_outcomes_are_read(tmp_path: Path) -> None:
