@@ -102,12 +102,32 @@ def test_the_same_memory_is_used_again() -> None:
     writer.close()
 
 
+def test_the_lowest_place_is_used_that_is_large_enough() -> None:
+    writer = PayloadWriter(SIZE)
+    fds: list[int] = []
+
+    def put(size: int) -> int:
+        contents = writer.put([bytes(size)], size, fds)
+        assert isinstance(contents, tuple)
+        return contents[0]
+
+    assert [put(each) for each in (6400, 6400, 12800, 6400)] == [0, 6400, 12800, 25600]
+    for place in (0, 12800, 6400):  # which are one then, from both sides
+        writer.take_back(place)
+    assert [put(each) for each in (19200, 6400, 6400)] == [0, 19200, 32000]
+    assert put(SIZE - 38400) == 38400  # all there is
+    assert put(6400) == -1
+    assert (writer.live, writer.overflows, len(fds)) == (6, 1, 1)
+    os.close(fds[0])
+    writer.close()
+
+
 def test_what_finds_no_room_gets_memory_of_its_own() -> None:
     before = descriptors()
     writer = PayloadWriter(SIZE)
     reader = PayloadReader(writer.descriptor, SIZE, lambda _: None)
     fds: list[int] = []
-    large = os.urandom(SIZE // 8 + 1)
+    large = os.urandom(SIZE + 1)
     contents = writer.put([large], len(large), fds)
     assert contents == (-1, len(large)) and writer.live == 1 and len(fds) == writer.overflows == 1
     writer.close()
@@ -199,7 +219,7 @@ def test_without_descriptors_contents_of_any_size_travel_with_the_message(
 
     monkeypatch.setattr(os, "memfd_create", create)
     fds: list[int] = []
-    assert put_all(writer, [bytes(SIZE), None, b""], fds) == (bytes(SIZE), None, b"")
+    assert put_all(writer, [bytes(SIZE + 1), None, b""], fds) == (bytes(SIZE + 1), None, b"")
     assert (writer.live, writer.overflows, fds) == (0, 1, [])
     writer.close()
 
@@ -210,10 +230,10 @@ def test_the_reader_never_has_more_descriptors_than_it_can_bear() -> None:
     held: list[object] = []
     for _ in range(300):
         fds: list[int] = []
-        contents = writer.put([bytes(5000)], 5000, fds)
+        contents = writer.put([bytes(40000)], 40000, fds)
         held.append(reader.get(contents, collections.deque(fds)))
     assert (writer.live, writer.overflows) == (256, 300)
-    assert {len(each) for each in held} == {5000}  # type: ignore[arg-type]
+    assert {len(each) for each in held} == {40000}  # type: ignore[arg-type]
     held.clear()
     assert writer.live == 0
     writer.close()

@@ -25,6 +25,7 @@ _log = logging.getLogger("yais.serving")
 
 _BATCH = 512  # messages sent together
 _DESCRIPTORS = 64  # that go with them, beside those of the last one; the kernel takes up to 253
+_TRUNCATED = int(socket.MSG_CTRUNC)  # a number: `&` of an enumeration takes microseconds
 _ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
 
 
@@ -138,7 +139,7 @@ class LinkConnection:
             if not size:
                 self.end(f"{self._label} is gone")
                 return 0
-            if flags & socket.MSG_CTRUNC:
+            if flags & _TRUNCATED:
                 raise OSError("file descriptors were lost: there are too many")
             for messages, _ in self._reader.received(size):
                 handled += len(messages)

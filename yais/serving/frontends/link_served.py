@@ -188,7 +188,7 @@ class FrontendSession:
         self._bundled += 1
         form, whole = bundle.form, bundle.whole
         limit = 0 if self._bundles is None else self._bundles.limit(form.model_name, form.model_version)
-        if self._bundles is None or len(bundle.ids) * item_count(form) > limit:
+        if self._bundles is None or whole.form.inputs[0].spec.shape[0] > limit:
             self._tell_limit(bundle.number)
             self._split(number, bundle)
             return

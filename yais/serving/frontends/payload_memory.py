@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from yais.errors import InvalidArgument, ResourceExhausted
-from yais.memory.segment_ring import Place, SegmentRing
+from yais.serving.frontends.free_space import FreeSpace
 
 __all__ = ["INLINE", "Contents", "PayloadReader", "PayloadWriter"]
 
@@ -29,7 +29,7 @@ Contents = bytes | tuple[int, int]
 """Contents in a message: themselves; or their place and their size. The place is an offset in the shared
 memory, or negative if the next file descriptor that comes with the message is that of their memory."""
 
-_SEGMENTS = 8
+_STEPS = 8  # in which memory is set aside
 _MOST_OF_THEIR_OWN = 256  # memories at once: each is a file descriptor of the reader's, who may have 1024
 _MOST_OF_A_MESSAGE = 64  # of these; the kernel takes up to 253 at once
 _ALIGNMENT = 64  # bytes, as everywhere in yais.memory
@@ -60,19 +60,20 @@ class PayloadWriter:
     """
 
     def __init__(self, size: int) -> None:
-        if size < 1 or size % (_SEGMENTS * mmap.PAGESIZE):
-            raise InvalidArgument(f"got size={size}, expected a multiple of {_SEGMENTS} pages")
+        if size < 1 or size % (_STEPS * mmap.PAGESIZE):
+            raise InvalidArgument(f"got size={size}, expected a multiple of {_STEPS} pages")
         self.size = size
         self.shared_bytes = self.overflows = 0
-        self._ring = SegmentRing(size // _SEGMENTS)
-        self._places: dict[int, Place] = {}  # by offset
+        self._space = FreeSpace()
+        self._aside = 0  # bytes that were set aside
+        self._places: dict[int, int] = {}  # sizes by offset
         self._own: set[int] = set()  # places of contents with memory of their own
         self._next_own = -1
         self.descriptor = _sealed(size)
         self._memory = memoryview(mmap.mmap(self.descriptor, size))
 
     def __repr__(self) -> str:
-        return f"<PayloadWriter {self._ring.live_bytes} of {self.size} bytes in use>"
+        return f"<PayloadWriter {sum(self._places.values())} of {self.size} bytes in use>"
 
     @property
     def live(self) -> int:
@@ -93,12 +94,13 @@ class PayloadWriter:
         if size <= INLINE:
             return b"".join(parts)
         self.shared_bytes += size
-        place = self._allocate(-(-size // _ALIGNMENT) * _ALIGNMENT)
-        if place is None:
+        room = -(-size // _ALIGNMENT) * _ALIGNMENT
+        start = self._allocate(room)
+        if start is None:
             self.overflows += 1
             return self._put_apart(parts, size, descriptors)
-        start = offset = place.segment * self._ring.segment_size + place.offset
-        self._places[start] = place
+        self._places[start] = room
+        offset = start
         for part in parts:
             end = offset + len(part)
             self._memory[offset:end] = part
@@ -107,9 +109,9 @@ class PayloadWriter:
 
     def take_back(self, offset: int) -> None:
         """Take back contents by their place. Raises InvalidArgument if none are there."""
-        place = self._places.pop(offset, None)
-        if place is not None:
-            self._ring.release(place)
+        size = self._places.pop(offset, None)
+        if size is not None:
+            self._space.give(offset, size)
         elif offset in self._own:
             self._own.remove(offset)
         else:
@@ -132,18 +134,20 @@ class PayloadWriter:
                 return place, size
         return b"".join(parts)
 
-    def _allocate(self, size: int) -> Place | None:
-        if size > self._ring.segment_size or self.descriptor < 0:
+    def _allocate(self, size: int) -> int | None:
+        if size > self.size or self.descriptor < 0:
             return None
-        place = self._ring.allocate(size)
-        if place is None and (number := len(self._ring)) < _SEGMENTS:
+        start = self._space.take(size)
+        while start is None and self._aside < self.size:
+            step = self.size // _STEPS
             try:  # what is not there should fail here, not at the first write
-                os.posix_fallocate(self.descriptor, number * self._ring.segment_size, self._ring.segment_size)
+                os.posix_fallocate(self.descriptor, self._aside, step)
             except OSError:
                 return None
-            self._ring.add(number)
-            place = self._ring.allocate(size)
-        return place
+            self._space.give(self._aside, step)
+            self._aside += step
+            start = self._space.take(size)
+        return start
 
 
 class PayloadReader:
