@@ -56,9 +56,10 @@ def test_a_server_that_dies_and_returns():
         waiting = [runner.infer(X=[0]) for _ in range(6)]
         assert zero.line() == "waits"
         zero.kill()
-        # What it had fails; all that is asked from now on is answered by the other.
+        # What it had fails, as does what is sent before the client has seen that; then the other answers.
         errors = [future.exception(SOON) for future in waiting]
         assert {type(error) for error in errors} == {yais.Unavailable, type(None)}
+        eventually(lambda: runner.infer(X=[-1]).exception(SOON) is None)
         assert {where(runner) for _ in range(20)} == {1}
         assert manager.server_ready() and manager.get_models() == ["where"]
         back = Site(0, "--port", zero.port)
