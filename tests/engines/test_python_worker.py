@@ -31,7 +31,7 @@ from yais.errors import (
     Unavailable,
 )
 
-SOON = 20.0
+SOON = 60.0
 
 OBEDIENT = """
     import os, signal, subprocess, sys, time
@@ -45,7 +45,7 @@ OBEDIENT = """
         raise error
 
     def until(path):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not Path(path).exists():
             assert time.monotonic() < end
             time.sleep(0.001)
