@@ -33,7 +33,7 @@ def endpoint(request, server):
 
 @pytest.fixture(autouse=True)
 def regions_here(request, monkeypatch):
-    """Tell the names of the regions that this test has made and that are there: other processes make some, too."""
+    """Tell the names of the regions that this test has made and that are there; other processes make some."""
     made, create = set(), SharedRegion.create
 
     def recorded(*args, **kwargs):
