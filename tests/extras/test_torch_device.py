@@ -322,16 +322,21 @@ def test_what_was_queued_has_ended_when_launch_raises(files: Path, call: str, af
 def test_memory_that_pytorch_does_not_get(
     cuda: FakeCuda, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = engine_of(files / "affine.pt2")
+    """For what it computes, or for an input that has no room on the lane."""
+    engine, x = engine_of(files / "affine.pt2"), np.ones((2, 3), np.float32)
 
-    def refuse(tensors: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     with lane_of(cuda) as lane, monkeypatch.context() as patch:
         patch.setattr(engine._program, "run", refuse)
-        execution = engine.begin([np.ones((2, 3), np.float32)], lane)
+        execution = engine.begin([x], lane)
         with pytest.raises(MemoryError, match="Tried to allocate"):
             execution.launch(None)
+    with lane_of(cuda, device=0) as lane, monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", refuse)
+        with pytest.raises(MemoryError, match="Tried to allocate"):
+            engine.begin([x], lane)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -79,7 +79,8 @@ class TorchDeviceEngine(TorchEngine):
             with self._errors(), self._memory.on(lane.stream), self._mode():
                 return self._run(program, tensors)
 
-        return TorchExecution(run, specs, self._memory, self.gpu or 0, inputs, lane)
+        with self._errors():
+            return TorchExecution(run, specs, self._memory, self.gpu or 0, inputs, lane)
 
     def close(self) -> None:
         """Free the model, on the GPU, too. Idempotent."""
