@@ -50,7 +50,9 @@ class FarGates(dict[str, FarGate]):
 
 
 def serve_gates(gates: Mapping[str, Any]) -> None:
-    """Serve gates to the processes that are started from here, from now on."""
+    """Serve gates to the processes that are started from here, from now on. Idempotent."""
+    if ADDRESS in os.environ:
+        return
     _Manager.register("gate", gates.__getitem__, FarGate)
     server = _Manager(authkey=b"gates").get_server()
     os.environ[ADDRESS] = str(server.address)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gated_models import gates
 from server_state import pending
-from serving_models import SOON, eventually
+from serving_models import SOON, eventually, one_process
 from triton_clients import CLASSES, Client, rows, texts
 from triton_models import fill_triton, triton_server
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
@@ -241,6 +241,7 @@ def asked(monkeypatch):
     return requests
 
 
+@one_process
 def test_parameters(client, asked):
     custom = {"flag": True, "count": -5, "share": 0.25, "text": "t"}
     client.infer("part", {"X": rows(1)}, parameters=custom, headers={"x-tenant": "me", "other": "no"})

@@ -13,6 +13,10 @@ from test_triton_every_method import client, test_every_method  # noqa: F401
 from test_triton_streams import (  # noqa: F401
     stream,
     test_a_decoupled_model_fails,
+    test_aio_cancel,
+    test_aio_cancels_a_request,
+    test_cancels_a_request,
+    test_client_timeouts,
     test_compressed,
     test_decoupled_with_an_empty_end,
     test_decoupled_without_an_empty_end,
@@ -37,6 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
         control=ControlMode.EXPLICIT,
         load=("*",),
         allow_client_shm=True,
+        metrics_port=0,
         trace=TraceOptions(file=str(tmp_path_factory.mktemp("traces") / "trace.json")),
     ) as running:
         yield running
