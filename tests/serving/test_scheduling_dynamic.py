@@ -12,7 +12,7 @@ import tritonclient.grpc.aio as triton_aio
 from gated_models import Sent, gates, row, tensors, write_gated
 from scraping import scrape, value
 from server_state import in_flight, pending
-from serving_models import SOON, eventually, serving_models
+from serving_models import SOON, eventually, one_process, serving_models
 
 ONE_BY_ONE = "max_batch_size: 1 instance_group { count: 1 }"
 POLICY = "dynamic_batching { default_queue_policy { %s } }"
@@ -154,6 +154,7 @@ def test_a_timeout_delays(client, send):
     assert executed(gate) == [2, 3, 1]
 
 
+@one_process
 @pytest.mark.parametrize("model", ["ordered", "unordered"])
 def test_the_order_of_answers(server, client, model):
     """Of two instances one is held up: only what is ordered waits for it."""
