@@ -20,7 +20,6 @@ from yais.inference.request import InferResponse, ResponseForm
 from yais.rpc.completion_queue import MetadataItem
 from yais.serving.frontends.form_numbers import KnownForms
 from yais.serving.frontends.form_responses import ResponseForms
-from yais.serving.frontends.link_bundles import parts_of
 from yais.serving.frontends.link_connection import LinkConnection
 from yais.serving.frontends.link_contents import get_all
 from yais.serving.frontends.link_frames import Message
@@ -43,17 +42,15 @@ from yais.serving.frontends.link_messages import (
     error_from,
 )
 from yais.serving.frontends.link_outgoing import OutgoingRequest
+from yais.serving.frontends.link_pending import PendingRequests
 from yais.serving.frontends.link_requests import RequestWriter
 from yais.serving.frontends.link_statistics import LinkStatistics
-from yais.serving.frontends.link_stream import ResponseTaker
 from yais.serving.frontends.link_thread import LinkThread
 from yais.serving.frontends.payload_memory import Contents, PayloadReader
 
 __all__ = ["EngineSession"]
 
 _log = logging.getLogger("yais.serving")
-
-Bundle = Sequence[LinkFuture[InferResponse]]
 
 
 class EngineSession:
@@ -85,7 +82,6 @@ class EngineSession:
         told: Callable[[str, Any], None],
         ended: Callable[[], None],
     ) -> None:
-        self._threads = threads
         self._told = told
         self._on_ended = ended
         self._lock = threading.Lock()
@@ -99,9 +95,7 @@ class EngineSession:
         self._waiting: list[OutgoingRequest] = []
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
         self._unread = 0  # since when the engine process has not read what was sent, ns; 0 if it has
-        self._pending: dict[int, Bundle | LinkFuture[Any]] = {}
-        self._takers: dict[int, ResponseTaker] = {}
-        self._next = 1
+        self._pending = PendingRequests(threads, self._forms, self._cancel, self._taken)
         self._reason = ""  # why it is over
         self._connection.post((HELLO, memory), [os.dup(self._writer.payload.descriptor)])
         thread.add(self._connection)
@@ -110,8 +104,7 @@ class EngineSession:
     @property
     def pending(self) -> int:
         """Requests without an answer."""
-        bundled = [len(each) - 1 for each in list(self._pending.values()) if not isinstance(each, LinkFuture)]
-        return len(self._pending) + sum(bundled) + len(self._waiting)
+        return len(self._pending) + len(self._waiting)
 
     def submit(self, request: OutgoingRequest, dispatcher: Dispatcher | None) -> None:
         """Send a request: when the dispatcher, whose thread this is, has run empty, or at once without.
@@ -134,8 +127,8 @@ class EngineSession:
         try:
             with self._lock:
                 self._expect_alive()
-                number = self._next
-                self._register(future)
+                number = self._pending.next
+                self._pending.add_call(future)
                 self._writer.write_call(number, method, request, headers)
                 self._recall([future])
         except Exception as error:
@@ -178,15 +171,14 @@ class EngineSession:
                 return
             requests, self._waiting = self._waiting, []
             for group in self._groups([each for each in requests if not each.future.done()]):
-                number = self._next
+                number = self._pending.next
                 try:
                     self._expect_alive()
-                    self._expect(group)
+                    self._pending.add(group)  # first: other threads may send what is written at once
                     self._writer.write(number, group)
                     self._recall([each.future for each in group])
                 except Exception as raised:
-                    self._pending.pop(number, None)
-                    self._takers.pop(number, None)
+                    self._pending.remove(number)
                     failed += [(each, raised) for each in group]
             self._ask()
         self._connection.send()
@@ -201,29 +193,9 @@ class EngineSession:
 
     def _unsent(self, message: Message, error: Exception) -> None:
         """Fail the requests of a message that could not be encoded."""
-        pending = self._pending.pop(message[1], None)
-        self._takers.pop(message[1], None)
         failure = InvalidArgument(f"the request cannot be sent to the engine process: {error}")
-        for future in [pending] if isinstance(pending, LinkFuture) else pending or ():
+        for future in self._pending.remove(message[1]):
             future.fail(failure)
-
-    def _expect(self, group: Sequence[OutgoingRequest]) -> None:
-        """Take in that requests are about to be written: other threads may send them before this goes on."""
-        if len(group) > 1:
-            self._pending[self._next] = [each.future for each in group]
-        for each in group:
-            each.future.id = each.message.id
-            if each.respond is not None:
-                taken = partial(self._taken, self._next)
-                self._takers[self._next] = ResponseTaker(each.respond, self._threads, taken)
-            self._register(each.future, bundled=len(group) > 1)
-
-    def _register(self, future: LinkFuture[Any], *, bundled: bool = False) -> None:
-        future.number = self._next
-        if not bundled:
-            self._pending[self._next] = future
-        self._next += 1
-        future.on_cancel = self._cancel
 
     def _recall(self, futures: Sequence[LinkFuture[Any]]) -> None:
         """Cancel what was cancelled while it was written: the engine process did not know of it then."""
@@ -271,7 +243,8 @@ class EngineSession:
                 number, form = fields
                 self._answers.told(number, self._forms.the(pickle.loads(form)) if number else None)
             elif kind == ERROR:
-                self._failed(*fields)
+                number, *reason = fields
+                self._pending.failed(number, error_from(*reason))
             elif kind == RESPONSE:
                 self._responded(descriptors, *fields)
             elif kind == REPLY:
@@ -284,8 +257,7 @@ class EngineSession:
         if kind == BUNDLES:
             self._writer.limits[fields[0]] = fields[1]
         elif kind == SPLIT:
-            bundle = self._take(fields[0])
-            self._pending.update({each.number: each for each in bundle})  # type: ignore[union-attr]
+            self._pending.split(fields[0])
         elif kind == PUSH:
             self._pushed(*fields)
         elif kind == SYNC:
@@ -299,13 +271,8 @@ class EngineSession:
     def _responded(
         self, descriptors: collections.deque[int], number: int, form: int, contents: Sequence[Contents]
     ) -> None:
-        pending = self._pending.get(number)
-        response = self._response(form, getattr(pending, "id", ""), contents, descriptors)
-        taker = self._takers.get(number)
-        if taker is not None:
-            taker.put(response)
-        elif not 0 < number < self._next:  # of one that was cancelled some may come after its end
-            raise InvalidArgument(f"got a response to {number}, expected one to what streams")
+        response = self._response(form, self._pending.id_of(number), contents, descriptors)
+        self._pending.responded(number, response)
 
     def _answered(
         self,
@@ -315,42 +282,10 @@ class EngineSession:
         id_: str,
         contents: Sequence[Contents],
     ) -> None:
-        response = self._response(form, id_, contents, descriptors)
-        pending = self._take(number)
-        if not isinstance(pending, LinkFuture):
-            self._deal_out(pending, response)
-            return
-        taker = self._takers.pop(number, None) if self._takers else None
-        if taker is None:
-            pending.answer(response)
-        else:
-            taker.end(lambda error: pending.answer(response) if error is None else pending.fail(error))
-
-    def _deal_out(self, bundle: Bundle, answer: InferResponse) -> None:
-        count = len(bundle)
-        form = self._forms.single(answer.form, count)
-        parts = [parts_of(tensor, count) for tensor in answer.data]
-        for index, future in enumerate(bundle):
-            future.answer(InferResponse(form, future.id, [part[index] for part in parts]))
-
-    def _failed(self, number: int, code: int, kind: str, text: str) -> None:
-        pending = self._take(number)
-        error = error_from(code, kind, text)
-        taker = self._takers.pop(number, None)
-        if isinstance(pending, LinkFuture):
-            if taker is None:
-                pending.fail(error)
-            else:
-                taker.end(lambda raised: pending.fail(raised or error))
-        else:
-            for each in pending:
-                each.fail(error)
+        self._pending.answered(number, self._response(form, id_, contents, descriptors))
 
     def _replied(self, descriptors: collections.deque[int], number: int, contents: Contents) -> None:
-        reply = self._whole(contents, descriptors)
-        pending = self._take(number)
-        assert isinstance(pending, LinkFuture)
-        pending.answer(reply)
+        self._pending.replied(number, bytes(self._expect_hello().get(contents, descriptors)))
 
     def _response(
         self, number: int, id_: str, contents: Sequence[Contents], descriptors: collections.deque[int]
@@ -367,15 +302,6 @@ class EngineSession:
         except Exception:
             _log.exception("what the engine process said of '%s' could not be used", topic)
 
-    def _take(self, number: int) -> Bundle | LinkFuture[Any]:
-        try:
-            return self._pending.pop(number)
-        except KeyError:
-            raise InvalidArgument(f"got an answer to {number}, expected one to what is pending") from None
-
-    def _whole(self, contents: Contents, descriptors: collections.deque[int]) -> bytes:
-        return bytes(self._expect_hello().get(contents, descriptors))
-
     def _expect_hello(self) -> PayloadReader:
         if self._reader is None:
             raise InvalidArgument("got a message, expected that the engine process says of its memory first")
@@ -386,17 +312,13 @@ class EngineSession:
             self._reason = reason
             self._unread = 0
             waiting, self._waiting = self._waiting, []
-            pending, self._pending = list(self._pending.values()), {}
-            takers, self._takers = self._takers, {}
+            pending = self._pending.clear()
             self._writer.payload.close()
         self._reader = None
-        pending += [each.future for each in waiting]
         error = Unavailable(f"the request was not answered: {reason}")
-        for each in pending:
-            for future in [each] if isinstance(each, LinkFuture) else each:
-                taker = takers.get(future.number)
-                if taker is None:
-                    future.fail(error)
-                else:
-                    taker.end(lambda raised, future=future: future.fail(raised or error))  # type: ignore[misc]
+        for future, taker in [*pending, *((each.future, None) for each in waiting)]:
+            if taker is None:
+                future.fail(error)
+            else:
+                taker.end(lambda raised, future=future: future.fail(raised or error))  # type: ignore[misc]
         self._on_ended()
