@@ -24,7 +24,7 @@ FRONTENDS = int(os.environ.get("YAIS_TEST_FRONTENDS", "0"))
 """Frontend processes of the servers; 0 for servers in this process. See docs/testing.md."""
 
 one_process = pytest.mark.skipif(FRONTENDS > 0, reason="looks inside the server, which is another process")
-"""Marks tests that are not run against frontend processes."""
+"""Marks tests that are not run against frontends: those that look at what no metric says, or not at once."""
 
 SOON = 60.0
 """Seconds after which a wait counts as lost: on a busy machine a server takes half of them to start."""

@@ -21,6 +21,7 @@ from serving_models import (
     count_to,
     eventually,
     infer_request,
+    one_process,
     outputs_of,
     serving_models,
 )
@@ -273,6 +274,7 @@ def test_an_empty_repository_is_ready(tmp_path):
         assert list(wire.call("ModelStatistics", pb.ModelStatisticsRequest()).model_stats) == []
 
 
+@one_process
 def test_its_repr_reads_as_a_status_line():
     with serving_models(EXAMPLES) as server:
         text = repr(server)

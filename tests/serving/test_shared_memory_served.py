@@ -16,7 +16,7 @@ import pytest
 import tritonclient.grpc as triton
 from onnx_models import EXAMPLES
 from server_state import in_flight, pending
-from serving_models import SOON, Wire, eventually, infer_request, serving_models
+from serving_models import SOON, Wire, eventually, infer_request, one_process, serving_models
 from shared_files import identity_request, place, shared_file
 from tritonclient.utils import InferenceServerException
 
@@ -409,6 +409,7 @@ def full_batch(wire: Wire) -> None:
     wire.infer(infer_request("waiting", {"X": np.ones((7, 2), np.float32)}))
 
 
+@one_process
 def test_unregistered_while_in_use(server, wire, client, path):
     write(path, FLOATS.tobytes(), 100)
     call = wire.method("ModelInfer").future(waiting_request(500), timeout=SOON)

@@ -241,6 +241,7 @@ def test_errors_are_told_in_the_stream(stream):
 WRONG = pb.ModelInferRequest(model_name="first", inputs=[{"name": "x", "datatype": "NONE"}])
 
 
+@one_process
 @pytest.mark.parametrize("garbage", [b"this is no protobuf", WRONG.SerializeToString() + b"\x0a\x01\xff"])
 def test_what_is_no_message_ends_the_stream(server, stream, garbage):
     first = gate("first")
@@ -258,6 +259,7 @@ def test_what_is_no_message_ends_the_stream(server, stream, garbage):
     assert first.batches == [[1.0]]
 
 
+@one_process
 def test_the_first_error_as_a_status(server, wire):
     """After what was asked before; what was asked later does not run."""
     first, second = gate("first"), gate("second")
@@ -301,6 +303,7 @@ def test_half_close_with_nothing_asked(stream):
     assert stream.call.code() is grpc.StatusCode.OK
 
 
+@one_process
 def test_cancel(server, stream):
     """What has not begun does not run."""
     first = gate("first")
@@ -324,6 +327,7 @@ def test_cancel_stops_a_decoupled_model(server, stream):
     eventually(lambda: not in_flight(server))
 
 
+@one_process
 def test_the_deadline_of_the_stream(server, wire):
     first = gate("first")
     method = wire.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")

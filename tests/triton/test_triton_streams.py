@@ -11,7 +11,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from gated_models import gates, row, tensors
 from server_state import in_flight, pending
-from serving_models import SOON, eventually
+from serving_models import SOON, eventually, one_process
 from triton_models import fill_triton, triton_server
 from tritonclient.utils import InferenceServerException
 
@@ -136,6 +136,7 @@ def test_compressed(server, algorithm):
         np.testing.assert_array_equal(stream.response().as_numpy("Y"), array)
 
 
+@one_process
 def test_stop_cancels(server, stream):
     gate = gates["gated"]
     with gate.shut():
