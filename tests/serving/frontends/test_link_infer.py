@@ -243,14 +243,6 @@ def test_requests_of_a_dispatcher_leave_together_when_it_has_run_empty() -> None
         assert links.statistics()[0].requests == 51  # the one that was cancelled before was not sent
 
 
-def test_the_engine_interrupts_no_frontend() -> None:
-    with linked() as (link, _):
-        link.infer(message(), Call()).result(SOON)
-        threads = {each.name: each.native_id or 0 for each in threading.enumerate()}
-        policies = [os.sched_getscheduler(threads[name]) for name in ("frontends", "engine-link")]
-        assert policies == [os.SCHED_BATCH, os.SCHED_OTHER]
-
-
 def test_requests_gather_while_the_engine_has_not_read_those_before() -> None:
     reading, gate = threading.Event(), threading.Event()
 

@@ -56,7 +56,7 @@ class FrontendLinks:
         self._lock = threading.Lock()
         self._topics: dict[str, bytes] = {}
         self._sessions: dict[int, FrontendSession] = {}
-        self._thread = LinkThread("frontends", polite=True)
+        self._thread = LinkThread("frontends")
 
     def __repr__(self) -> str:
         return f"<FrontendLinks to {len(self._sessions)} frontends: {self.pending} requests pending>"

@@ -31,19 +31,10 @@ class LinkThread:
 
     Thread-safe, but for `when_drained`. What is sent on the thread leaves when everything that arrived was
     handled, so that the answers of a batch leave together.
-
-    Parameters
-    ----------
-    name
-        Of the thread.
-    polite
-        Whether what arrives interrupts no other thread where all CPUs are busy (Linux' SCHED_BATCH): those
-        that have more to send come to it, and it is handled together.
     """
 
-    def __init__(self, name: str, *, polite: bool = False) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._polite = polite
         self._lock = threading.Lock()
         self._connections: dict[int, LinkConnection] = {}
         self._drained: list[Callable[[], None]] = []
@@ -114,10 +105,6 @@ class LinkThread:
     def _run(self) -> None:
         self._identity = threading.get_ident()
         name_thread(self._name)
-        if self._polite:
-            with contextlib.suppress(OSError):  # a sandbox may forbid it
-                if os.sched_getscheduler(0) == os.SCHED_OTHER:  # or somebody has chosen another
-                    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         set_current_dispatcher(self)
         rounds = 0
         while not self._closing:
