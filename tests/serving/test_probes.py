@@ -8,7 +8,7 @@ from typing import Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx_models import identity, write
-from serving_models import SOON, Wire, eventually, serving_models
+from serving_models import SOON, Wire, eventually, one_process, serving_models
 
 from yais.repository.repository import ModelEntry
 from yais.serving.server import InferenceServer, ServerOptions
@@ -71,6 +71,7 @@ def test_in_its_drain_it_is_live(tmp_path: Path) -> None:
     assert not stopping.is_alive()
 
 
+@one_process
 def test_who_watches_is_told_of_changes_only(tmp_path: Path) -> None:
     write(tmp_path, "model", identity("FP32"))
     status = health_pb2.HealthCheckResponse
@@ -86,6 +87,7 @@ def test_who_watches_is_told_of_changes_only(tmp_path: Path) -> None:
         told.cancel()
 
 
+@one_process
 def test_only_another_process_helps_who_lost_the_device(tmp_path: Path) -> None:
     write(tmp_path, "model", identity("FP32"))
     with serving_models(tmp_path) as server, Wire(server.port) as wire:

@@ -148,7 +148,7 @@ def test_pending_requests(tmp_path):
 
 
 def test_no_metrics_when_not_wanted():
-    with serving_models(EXAMPLES) as server:
+    with serving_models(EXAMPLES, metrics_port=None) as server:
         assert server.metrics_port is None
 
 

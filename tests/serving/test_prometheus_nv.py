@@ -12,7 +12,7 @@ import tritonclient.grpc as triton
 from gated_models import TENSORS, Sent, gates, row, tensors, write_gated, write_python
 from onnx_models import table, write
 from server_state import in_flight, pending
-from serving_models import SOON, Wire, eventually, infer_request, serving_models
+from serving_models import SOON, Wire, eventually, infer_request, one_process, serving_models
 
 from yais.core.tensor import DataType, TensorSpec
 from yais.inference.request import InferRequest
@@ -296,6 +296,7 @@ def count_to(server, number):
     return server.repository.find("counter").model.submit(request)
 
 
+@one_process
 def test_responses_of_decoupled_models(server, wire):
     name = "inference_first_response_histogram_ms"
     before = read(server)
