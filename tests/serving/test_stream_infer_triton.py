@@ -13,7 +13,7 @@ from gated_models import row, tensors
 from infer_streams import FINAL, fill_streams, gate
 from onnx_models import EXAMPLES
 from server_state import in_flight
-from serving_models import SOON, eventually, serving_models
+from serving_models import SOON, eventually, one_process, serving_models
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,7 @@ def test_stop_waits_for_what_is_outstanding(server):
         assert streaming.answers.empty()
 
 
+@one_process
 def test_stop_may_cancel(server, streaming):
     first = gate("first")
     with first.shut():
@@ -198,6 +199,7 @@ async def test_asyncio(server):
     assert several == [8, 9]
 
 
+@one_process
 async def test_asyncio_cancel(server):
     first = gate("first")
 
