@@ -12,7 +12,7 @@ from typing import Any
 import tritonclient.grpc as triton
 from gated_models import TENSORS, row, tensors, write_gated, write_python
 from onnx_models import write
-from serving_models import SOON, serving_models
+from serving_models import FRONTENDS, SOON, serving_models
 
 from yais.serving.server import InferenceServer
 from yais.serving.trace_settings import TraceOptions
@@ -74,7 +74,7 @@ def fill_traced(repository: Path) -> Path:
 
 @contextmanager
 def tracing(
-    repository: Path, *, metrics_port: int | None = None, **options: Any
+    repository: Path, *, metrics_port: int | None = 0 if FRONTENDS else None, **options: Any
 ) -> Iterator[tuple[InferenceServer, triton.InferenceServerClient]]:
     """Serve the models, and trace as `TraceOptions` say: all, unless they say less."""
     trace = TraceOptions(**{"level": ("TIMESTAMPS",), "rate": 1, **options})
