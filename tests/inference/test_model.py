@@ -27,7 +27,7 @@ from modelling import (
 )
 from onnx import TensorProto
 
-from yais.core.clock import Deadline
+from yais.core.clock import Deadline, monotonic
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
 from yais.core.timer import Timer
@@ -149,6 +149,21 @@ def test_batches_form_while_the_instance_is_busy(make_model: MakeModel) -> None:
     assert all(is_double(future.get(SOON), one) for future, one in zip(futures, asked, strict=True))
     assert first[0].get(SOON) and engine.batches == [1, 8, 4]
     assert model.pending == 0
+
+
+def test_requests_of_a_bundle_wait_one_by_one(make_model: MakeModel) -> None:
+    engine = doubling()
+    model = make_model(engine)
+    bundles = [request(10.0, batch=3), request(20.0, batch=2), request(30.0, batch=2)]
+    for bundle in bundles:
+        bundle.bundle = [(monotonic(), 0)] * bundle.inputs[0].shape[0]
+    bundles[2].deadline = Deadline.after(0.0)
+    with stopped(engine, model):
+        futures = [model.submit(one) for one in [*bundles, request()]]
+        assert model.pending == 3 + 2 + 2 + 1
+    assert isinstance(futures[2].exception(SOON), DeadlineExceeded)
+    assert futures[3].get(SOON) and model.pending == 0
+    assert all(is_double(futures[index].get(SOON), bundles[index]) for index in (0, 1))
 
 
 def test_without_batching_requests_run_one_by_one(make_model: MakeModel) -> None:

@@ -87,7 +87,7 @@ def test_others_do_not_wait_for_decoupled_models(stream):
     assert stream.rest() == [("1", [8])]
 
 
-@one_process  # what frontends bundle counts as one that waits
+@one_process  # frontends bundle what comes together, so that batches may be others
 def test_requests_of_a_stream_run_together(server, stream):
     first = gate("first")
     with first.shut():

@@ -144,7 +144,7 @@ class Model:
     @property
     def pending(self) -> int:
         """Requests that wait in the queue."""
-        return self._scheduler.pending
+        return self._scheduler.pending_requests
 
     @property
     def lost(self) -> str:

@@ -80,6 +80,7 @@ class Scheduler:
     ) -> None:
         self._queue = queue
         self._placed: deque[Job] = deque()  # jobs that bring a lane along
+        self._bundled = 0  # requests that wait in bundles, but for one of each
         self._runner = runner
         self._instances = len(runner.sites)
         self._free = list(range(self._instances))
@@ -109,6 +110,11 @@ class Scheduler:
         """Jobs that wait."""
         return len(self._queue) + len(self._placed)
 
+    @property
+    def pending_requests(self) -> int:
+        """Requests that wait: those of a bundle are one job."""
+        return self.pending + self._bundled
+
     def limit(self, permits: Sequence[Permits]) -> None:
         """Let each instance run only with its permits. Before the first job.
 
@@ -134,6 +140,8 @@ class Scheduler:
             home = None if job.request.lane is None else self._homes.holding(job.request.lane)
             if home is None or self._homes.avoided(home):
                 self._queue.push(job, job.queued)
+                if job.request.bundle:
+                    self._bundled += len(job.request.bundle) - 1
             else:
                 self._placed.append(job)
             full = self._queue.full
@@ -170,6 +178,7 @@ class Scheduler:
                 return True
             left = [*self._placed, *self._queue.clear()]
             self._placed.clear()
+            self._bundled = 0
         error = ModelClosed("the model was unloaded while the request was queued")
         self._fail(Refused(job, error) for job in left)
         return False
@@ -272,6 +281,9 @@ class Scheduler:
                 self._unanswered += 1
             if reaped := self._queue.reap(now):
                 refused = [*refused, *reaped]
+            if self._bundled:
+                self._unbundle(() if work is None else work.batch.items)
+                self._unbundle([each.item for each in reaped])
             if refused and self._closed and self._at_rest():
                 self._idle.notify_all()
             if self._permits:
@@ -284,6 +296,10 @@ class Scheduler:
         if refused:
             self._fail(refused)
         return work
+
+    def _unbundle(self, left: Sequence[Job]) -> None:
+        """Note that jobs have left the queue."""
+        self._bundled -= sum(len(job.request.bundle) - 1 for job in left if job.request.bundle)
 
     def _take_queued(self, lent: Lent | None, now: int, kept: Collection[Home]) -> _Found:
         """Take a batch from the queue for the first site that can run one, and is not kept for others."""
@@ -420,6 +436,8 @@ class Scheduler:
                 return
             self._wake_at = None
             refused = self._queue.reap(monotonic())
+            if self._bundled:
+                self._unbundle([each.item for each in refused])
             if refused and self._closed and self._at_rest():
                 self._idle.notify_all()
         self._fail(refused)
