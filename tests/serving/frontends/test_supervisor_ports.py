@@ -70,6 +70,16 @@ def test_a_port_in_use(kind: str, theirs: str) -> None:
             ReservedPorts(options)
 
 
+def test_one_port_for_grpc_and_http() -> None:
+    with shared(0) as other:
+        port = other.getsockname()[1]
+    options = replace(OPTIONS, grpc_port=port, http=HttpOptions("127.0.0.1", port))
+    with pytest.raises(OSError, match=f"cannot listen on '127.0.0.1:{port}': is the address in use"):
+        ReservedPorts(options)
+    with socket.socket() as alone:  # nothing of it is left
+        alone.bind(("127.0.0.1", port))
+
+
 def test_a_port_may_be_shared_on_purpose() -> None:
     with shared(0) as other:
         port = other.getsockname()[1]

@@ -78,10 +78,13 @@ class ReservedPorts:
             if port and not shared:
                 _check_free(family, target)
             reserved = socket.socket(family, kind)
+            taken = [each.getsockname() for each in self._sockets]
             self._sockets.append(reserved)
             for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
                 reserved.setsockopt(socket.SOL_SOCKET, option, 1)
             reserved.bind(target)
+            if reserved.getsockname() in taken:  # gRPC's and HTTP's: the kernel would let them share it, too
+                raise OSError(errno.EADDRINUSE, "by itself")
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise OSError(f"cannot listen on '{address}:{port}': is the address in use?") from None
