@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,22 +13,19 @@ from yais.serving.log_handler import log_handler
 
 
 @contextmanager
-def logger_of(file: Path) -> Iterator[logging.Logger]:
-    logger = logging.getLogger("log file")
+def writing(file: Path) -> Iterator[Callable[..., object]]:
+    """Open a log; give what writes a message with its arguments, as a logger does."""
     handler = log_handler(str(file))
-    logger.addHandler(handler)
-    logger.propagate = False
     try:
-        yield logger
+        yield lambda message, *args: handler.handle(logging.makeLogRecord({"msg": message, "args": args}))
     finally:
-        logger.removeHandler(handler)
         handler.close()
 
 
 def test_a_full_disk_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
-    with logger_of(Path("/dev/full")) as logger:
+    with writing(Path("/dev/full")) as write:
         for _ in range(3):
-            logger.error("lost")
+            write("lost")
     assert capfd.readouterr().err == "cannot write the log '/dev/full': No space left on device\n"
 
 
@@ -37,18 +34,18 @@ def test_a_directory_that_has_gone(tmp_path: Path, capfd: pytest.CaptureFixture[
     directory = tmp_path / "logs"
     file = directory / "log"
     directory.mkdir()
-    with logger_of(file) as logger:
+    with writing(file) as write:
         for generation in range(2):
-            logger.error("written")
+            write("written")
             assert file.read_text() == "written\n"
             directory.rename(tmp_path / f"logs.{generation}")
             for _ in range(2):
-                logger.error("lost")
+                write("lost")
             assert capfd.readouterr().err == f"cannot write the log '{file}': No such file or directory\n"
             directory.mkdir()
 
 
 def test_a_mistake_in_the_program_is_not_hidden(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with logger_of(tmp_path / "log") as logger:
-        logger.error("%d", "no number")
+    with writing(tmp_path / "log") as write:
+        write("%d", "no number")
     assert "TypeError" in capfd.readouterr().err
