@@ -75,7 +75,8 @@ def files(name):
 def serve(command=SERVE_COMMAND, port=0):
     yais, command, *arguments = command
     assert (yais, command) == ("yais", "serve")
-    return yais_serve(*arguments, "--grpc-port", port, "--allow-http", 0)
+    # Where the command says: an address that others reach, such as HTTP's default, forbids shared memory.
+    return yais_serve("--http-address", "0.0.0.0", *arguments, "--grpc-port", port)
 
 
 # --- As processes -------------------------------------------------------------------------------------
