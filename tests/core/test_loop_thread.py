@@ -112,3 +112,19 @@ def test_closing_gives_up_on_what_does_not_end():
     may_end.set()
     assert future.result(SOON) is None
     assert loop.close(SOON)
+
+
+def test_closed_before_its_thread_runs(monkeypatch):
+    closing = threading.Event()
+    monkeypatch.setattr("yais.core.loop_thread.name_thread", lambda _: closing.wait(SOON))
+    monkeypatch.setattr("yais.core.loop_thread._new_loop", asyncio.new_event_loop)  # whatever is installed
+    loop = LoopThread("own-loop")
+
+    async def answer():
+        return 1
+
+    future = loop.spawn(answer())
+    assert not loop.close(0.0)
+    closing.set()
+    assert loop.close(SOON)
+    assert future.result(SOON) == 1

@@ -32,6 +32,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._ending = False
 
     @property
     def on_thread(self) -> bool:
@@ -77,7 +78,7 @@ class LoopThread:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         name_thread(self._name)
         asyncio.set_event_loop(loop)
-        while not self._closed:
+        while not self._ending:
             try:
                 loop.run_forever()
             except BaseException:  # a task of user code's own that exits ends no RPC
@@ -93,10 +94,16 @@ class LoopThread:
             if self._loop is None or self._thread is None:
                 return True
             if first:  # a second one would interrupt what the first began
-                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop.call_soon_threadsafe(self._end, self._loop)
             thread = self._thread
         thread.join(timeout)
         return not thread.is_alive()
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Noted on the thread, which may not run the loop yet when `close` is called: what it runs next would
+        # be stopped instead.
+        self._ending = True
+        loop.stop()
 
 
 class _TaskFuture(Future[Any]):
