@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from copies import PATIENCE, copies
 from yais.client.connection import Connection
 from yais.client.grpc_endpoint import GrpcEndpoint
 from yais.client.infer_call import InferCall
+from yais.errors import YaisError
 from yais.load.closed_load import ClosedLoad
 from yais.load.inputs import generated, model_inputs
 from yais.load.recording import Recording
@@ -30,8 +32,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.copies < 1:
         parser.error(f"got {options.copies} copies, expected at least 1")
-    with copies(options.copies, options.model) as addresses:
-        loaded = load(addresses, options.model, options.batch, IN_FLIGHT[options.what], options.seconds)
+    try:
+        with copies(options.copies, options.model) as addresses:
+            loaded = load(addresses, options.model, options.batch, IN_FLIGHT[options.what], options.seconds)
+    except YaisError as error:
+        sys.exit(f"{error.code.name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     print(report(loaded, options.batch))
 
 

@@ -25,6 +25,7 @@ def test_what_the_readme_measures(number):
 def test_a_model_that_is_not_there():
     ended = client(f"{EXAMPLE}/run_test.py", "latency", 1, "--model", "none")
     assert ended.returncode == 1 and "none" in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("NOT_FOUND: ") and "Traceback" not in ended.stderr
 
 
 def test_no_process():
