@@ -10,7 +10,7 @@ import sys
 import click
 import pytest
 from serving_models import SOON
-from yais_command import run_yais, run_yais_process
+from yais_command import YAIS, run_yais, run_yais_process
 
 import yais
 from yais.tools.main import main
@@ -88,3 +88,11 @@ def test_help_loads_no_command():
 def test_a_command_is_in_a_file_of_its_name(name):
     module = importlib.import_module(f"yais.tools.{name.replace('-', '_')}")
     assert getattr(module, name.replace("-", "_")) is command(name)
+
+
+def test_a_full_disk_behind_standard_output():
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [*YAIS, "topology"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=SOON, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
