@@ -25,8 +25,9 @@ RELOADED, SLOW = "simple", "slow"
 """Models: the one that is loaded again, and one that takes half a second."""
 
 _YAIS = (sys.executable, "-m", "yais.tools.main")
-HEALTH_SECONDS, _DRAIN_DELAY = 0.5, 3.0
-"""The balancer takes a server out after two looks at its health; the server keeps on for longer."""
+HEALTH_SECONDS, _DRAIN_DELAY = 0.5, 4.0
+"""The balancer takes a server out after two looks at its health, each of which may take a second; the server
+keeps on for longer."""
 _PATIENCE = 60.0
 """Seconds for what must come about: a server that drains takes up to 33."""
 
