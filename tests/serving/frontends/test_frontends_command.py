@@ -101,6 +101,30 @@ def test_the_drain_is_announced(tmp_path: Path) -> None:
         assert serving.end(signal.SIGTERM)[0] == 0
 
 
+def test_a_server_that_has_clients_before_all_its_frontends_run_drains_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = ("--model-repository", EXAMPLES, "--grpc-port", port, "--drain-delay-secs", 60)
+    with yais_serve("--frontends", 2, *arguments) as serving, Wire(port) as wire:
+        eventually(lambda: len(frontends_of(serving.process.pid)) == 2)
+        late = frontends_of(serving.process.pid)[1]
+        os.kill(late, signal.SIGSTOP)
+        eventually(lambda: ready(wire))
+        serving.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not ready(wire))
+        os.kill(late, signal.SIGCONT)
+        assert wire.call("ServerLive").live  # not UNAVAILABLE, as at the end of the drain
+        assert serving.end(signal.SIGTERM)[0] == 0
+    assert serving.output == ["Stopped"]
+
+
+def frontends_of(supervisor: int) -> list[int]:
+    """Return the frontends that run, the oldest first."""
+    threads = Path(f"/proc/{supervisor}/task").glob("*/children")
+    pids = sorted(int(pid) for path in threads for pid in path.read_text().split())
+    return [pid for pid in pids if b"frontend_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_without_the_supervisor_the_others_end(tmp_path: Path) -> None:
     """In order, too: what is in flight is answered."""
     write(tmp_path, "counter", counter())

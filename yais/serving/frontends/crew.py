@@ -115,6 +115,11 @@ class Crew:
         return [place.pid for place in self._frontends]
 
     @property
+    def serving(self) -> bool:
+        """Whether a frontend is ready, so that clients may have come: perhaps before `started`."""
+        return any(place.ready for place in self._frontends)
+
+    @property
     def in_flight(self) -> int:
         """Requests being served by all frontends, about a second ago."""
         return sum(place.counts.in_flight for place in self._frontends)

@@ -95,6 +95,9 @@ class FrontendProcess:
             self._stopper.start()
 
     def _connect(self, link: int, connection: socket.socket) -> None:
+        if self._stopper.ident and not self._open:  # told to stop before it had started
+            connection.close()
+            return
         try:
             self._resources.connect(connection)
         except YaisError as error:

@@ -131,7 +131,8 @@ class Supervisor:
             if crew.failure is not None:
                 raise crew.failure
         except BaseException:
-            crew.hurry()
+            if not crew.serving:
+                crew.hurry()
             self.stop()
             raise
 
@@ -161,12 +162,19 @@ class Supervisor:
             self.stop()
 
     def stop(self) -> bool:
-        """Drain and stop; return whether every request in flight ended in time. Idempotent."""
+        """Drain and stop; return whether every request in flight ended in time. Idempotent.
+
+        If an exception interrupts it, as a second Ctrl-C does, the end goes on without waiting for requests.
+        """
         crew, ports = self._crew, self._ports
         if crew is None or ports is None:
             return True
         crew.stop()
-        crew.over.wait()
+        try:
+            crew.over.wait()
+        except BaseException:
+            crew.hurry()
+            raise
         ports.release()
         if self._signals is not None:
             self._signals.end()
