@@ -96,7 +96,7 @@ def serve_stream() -> None:
     server.request(STREAM, events, accept)
     print(port, flush=True)
     while True:
-        events.poll(wait=True)
+        events.poll(None)
 
 
 @dataclass

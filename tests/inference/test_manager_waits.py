@@ -32,8 +32,8 @@ def short(manager: InferenceManager, name: str = "short") -> tuple[Any, Any]:
     manager.register(name, engine)
     manager.allocate()
     for size in range(1, 6):
-        manager.find(name)._runner.pace.observe(1 << size, 1000)
-    manager.find(name)._runner.pace.observe(1, 1000)
+        manager.find(name)._runner.pace.observe(1 << size, 1000, here=True)
+    manager.find(name)._runner.pace.observe(1, 1000, here=True)
     return engine, manager.infer_runner(name)
 
 

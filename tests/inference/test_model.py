@@ -62,12 +62,12 @@ ENGINES = pytest.mark.parametrize("make_engine", [doubling, onnx_doubling], ids=
 
 def short(model: Model) -> None:
     """Make a model believe that its batches take no time."""
-    model._runner.pace.observe(1, 1)
+    model._runner.pace.observe(1, 1, here=True)
 
 
 def long(model: Model) -> None:
     """Make a model believe that its batches take for ever."""
-    model._runner.pace.observe(1, 10**12)
+    model._runner.pace.observe(1, 10**12, here=True)
 
 
 # --- One request --------------------------------------------------------------------------------------
@@ -349,7 +349,8 @@ def test_what_waited_behind_a_long_batch_runs_there_too(
     engine, threads = recording()
     model = make_model(engine)
     short(model)
-    monkeypatch.setattr(model._runner.pace, "observe", lambda _size, _ns: None)  # it is as long as we hold it
+    # It is as long as we hold it.
+    monkeypatch.setattr(model._runner.pace, "observe", lambda _size, _ns, **_: None)
     with stopped(engine, model) as first, dispatching() as dispatcher:
         futures = [model.submit(request(float(index))) for index in range(3)]
         assert len(dispatcher.callbacks) == 1  # although no instance is free

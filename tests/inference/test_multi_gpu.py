@@ -153,7 +153,7 @@ def test_cpus_and_a_gpu_serve_one_model(manager: InferenceManager) -> None:
     # The short one of the two runs on the thread that waits; the other never does.
     pace = manager.find("M")._runner.pace  # type: ignore[attr-defined]
     for _ in range(100):
-        pace.observe(1, 1000)  # it may have been interrupted on a busy machine
+        pace.observe(1, 1000, here=True)  # it may have been interrupted on a busy machine
     assert pace.short(1)
     in_threads(4, lambda index: [runner.infer(x=ones(value=index)).get(SOON) for _ in range(20)])
 

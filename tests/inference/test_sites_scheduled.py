@@ -85,7 +85,7 @@ def test_a_thread_that_waits_runs_no_batch_of_a_device(manager: InferenceManager
     runner = started(manager, host, device)
     pace = manager.find("M")._runner.pace  # type: ignore[attr-defined]
     for size in range(4):
-        pace.observe(1 << size, 1000)
+        pace.observe(1 << size, 1000, here=True)
     with manager._sites.of(0).lanes.pool.acquire(SOON), manager._sites.of(0).lanes.pool.acquire(SOON):
         assert runner.infer(x=ones()).get(SOON) and len(host.batches) == 1
     for value in range(5):

@@ -30,7 +30,7 @@ class Core:
         watchdog = threading.Timer(SOON, self.queue.shutdown)
         watchdog.start()
         while not box:
-            assert self.queue.poll(wait=True), "the queue was shut down"
+            assert self.queue.poll(None), "the queue was shut down"
         watchdog.cancel()
         return box.pop(0)
 
@@ -60,7 +60,7 @@ class Core:
         self.server.destroy()
         self.queue.shutdown()
         while not self.queue.closed:
-            self.queue.poll(wait=True)
+            self.queue.poll(None)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_metadata_that_cannot_be_sent(core, item):
 
 
 def test_polling_an_empty_queue(core):
-    assert core.queue.poll(wait=False) is False
+    assert core.queue.poll(0.0) is False
     assert not core.queue.closed
 
 
@@ -205,7 +205,7 @@ def test_shutdown_fails_the_calls_that_were_asked_for():
     core.server.destroy()
     core.queue.shutdown()
     while not core.queue.closed:
-        assert core.queue.poll(wait=True) is False
+        assert core.queue.poll(None) is False
     core.server.shutdown(core.queue, done.append)
     core.channel.close()
 
@@ -226,7 +226,7 @@ def test_cancel_all_calls():
     core.server.destroy()
     core.queue.shutdown()
     while not core.queue.closed:
-        core.queue.poll(wait=True)
+        core.queue.poll(None)
     core.channel.close()
 
 

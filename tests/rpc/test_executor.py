@@ -137,6 +137,48 @@ def test_callbacks_run_although_the_queue_never_runs_empty():
         assert len(executed) == count + 1
 
 
+def test_what_is_due_later_is_called_in_order_on_the_thread(caplog):
+    called = []
+
+    def task(context, answer):
+        def fail():
+            called.append(threading.current_thread())
+            raise ValueError("odd")
+
+        def end():
+            called.append(threading.current_thread())
+            answer("after")
+
+        here = current_dispatcher()
+        here.after_a_while(fail)
+        here.after_a_while(end)
+        called.append(threading.current_thread())
+
+    with echoing(deferring(task)) as client:
+        assert client.say("") == "after"
+    assert len(called) == 3 and len(set(called)) == 1
+    assert isinstance(caplog.records[0].exc_info[1], ValueError)
+
+
+def test_what_is_due_is_called_although_the_queue_never_runs_empty():
+    done = threading.Event()
+
+    class Asking(yais.Context[EchoRequest, EchoReply, yais.Resources]):
+        def execute(self, request):
+            if request.text == "first":
+                current_dispatcher().after_a_while(done.set)
+            return EchoReply()
+
+    with echoing(Asking, contexts=8) as client:
+        client.begin("first").result(SOON)
+        calls = [client.begin("") for _ in range(8)]
+        while not done.is_set():  # there is always one more, until then
+            calls.pop(0).result(SOON)
+            calls.append(client.begin(""))
+        for call in calls:
+            call.result(SOON)
+
+
 def test_only_executor_threads_are_dispatchers():
     class Where(yais.Context[EchoRequest, EchoReply, yais.Resources]):
         def execute(self, request):

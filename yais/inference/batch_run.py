@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from yais.core.clock import monotonic
+from yais.core.dispatcher import current_dispatcher
 from yais.core.future import Future
 from yais.core.pool import Lease
 from yais.core.thread_pool import ThreadPool
@@ -192,7 +193,8 @@ class BatchRun:
             raised, self._error = self._error, None  # its traceback keeps this run, and so the lane's memory
             self._split(raised)
         elif self._execution is not None and not self._on_device and not runner.blocks:
-            runner.pace.observe(self._size, record.infer_end - record.infer_start)
+            took = record.infer_end - record.infer_start
+            runner.pace.observe(self._size, took, here=current_dispatcher() is not None)
         if self._outputs is not None or self._execution is None:
             self._free_engine()
             self._free_lane()  # outputs are in memory of their own
@@ -205,7 +207,8 @@ class BatchRun:
             if self._outputs is not None:
                 start = monotonic()
                 self._respond(self._outputs)
-                self._runner.handing_out.observe(self._size, monotonic() - start)
+                took = monotonic() - start
+                self._runner.handing_out.observe(self._size, took, here=current_dispatcher() is not None)
         except BaseException as error:
             self._split(error)
         finally:

@@ -230,7 +230,7 @@ class Model:
             for _ in range(3):  # the first runs are slower
                 record = rehearsal.run(zeros(self.signature), instance)
             if not self._runner.on_device[instance] and not self._runner.blocks:
-                self._runner.pace.observe(1, record.infer_end - record.infer_start)
+                self._runner.pace.observe(1, record.infer_end - record.infer_start, here=False)
         if isinstance(self._queue, SloQueue):
             largest, percentile = self.signature.max_batch, self._queue.policy.percentile
 

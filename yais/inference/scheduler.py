@@ -217,7 +217,7 @@ class Scheduler:
 
     def _perform(self, work: _Work) -> None:
         """Run a batch, on this thread if it is short."""
-        if self._runner.pace.short(work.batch.size) and self._runner.run(*work):
+        if self._runner.pace.short(work.batch.size, len(work.batch.items)) and self._runner.run(*work):
             self._give_back(work.batch.instance)
             self._on_answered()
         else:
@@ -239,7 +239,7 @@ class Scheduler:
             # What is short goes back to the thread that takes requests, if that is going to look. Or else
             # one batch that was found to be long, as by a thread that was interrupted in it, would keep all
             # that follow from it for as long as something waits.
-            if not (self._flushing and self._runner.pace.short(self.pending)):
+            if not (self._flushing and self._runner.pace.short(self.pending, self.pending)):
                 self._dispatch()
         elif self._queue.expires:
             self._set_timer()

@@ -93,21 +93,21 @@ class CompletionQueue:
         self._poll = self._core.poll
         self.closed = False
 
-    def poll(self, *, wait: bool) -> bool:
+    def poll(self, timeout: float | None) -> bool:
         """Take one event and call its tag.
 
         Parameters
         ----------
-        wait
-            False returns at once when there is no event.
+        timeout
+            Seconds to wait for one; None waits until there is one.
 
         Returns
         -------
         bool
-            Whether there was an event. False, too, once the queue is shut down and empty; `closed` is
-            True then.
+            Whether there was an event in time. False, too, once the queue is shut down and empty; `closed`
+            is True then.
         """
-        event = self._poll(None if wait else _PAST)
+        event = self._poll((time.time() + timeout if timeout else _PAST) if timeout is not None else None)
         tag = event.tag
         if tag is None:
             self.closed = event.completion_type == _QUEUE_SHUTDOWN

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 
 from yais.core.affinity import affinity
@@ -29,6 +31,16 @@ _BUSY_LIMIT = 512
 # cancellations and new calls would go unread for seconds. After so many events another queue is polled, which
 # is empty, and core reads the sockets (its epoll engine has one set of them for all queues). Our estimate.
 _SOCKETS_AFTER = 64
+
+# The queue counts as empty after so many polls without an event. Each reads a single socket, and what it
+# reads need not be a call but a window update, say, while calls wait in other sockets: eight clients of one
+# call each came to batches of 1.0 with one poll, of 7.7 with two (benchmarks/README.md). One more, as our
+# margin.
+_EMPTY_POLLS = 3
+
+# Seconds until `after_a_while` calls. Most calls are answered sooner, and need not be watched then; who
+# cancels one that takes longer does not wait for it. Our estimate.
+_A_WHILE = 0.005
 
 
 class Executor:
@@ -63,6 +75,7 @@ class Executor:
         self._occupants = 0
         self._draining = False
         self._drained: list[Callable[[], None]] = []
+        self._later: deque[tuple[float, Callable[[], None]]] = deque()  # and when they are due
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __repr__(self) -> str:
@@ -96,38 +109,43 @@ class Executor:
         """See `yais.core.dispatcher.Dispatcher`."""
         self._drained.append(callback)
 
+    def after_a_while(self, callback: Callable[[], None]) -> None:
+        """Call a function on the thread some milliseconds from now. On the thread; it must not block."""
+        self._later.append((time.monotonic() + _A_WHILE, callback))
+
     def _run(self) -> None:
         name_thread(self.name)
         set_current_dispatcher(self)
         poll = self.queue.poll
-        busy = events = 0
+        busy = empty = events = 0
         while True:
             events += 1
             if events == _SOCKETS_AFTER:
                 events = 0
-                self._sockets.poll(wait=False)
+                self._sockets.poll(0.0)
             if self._drained:
                 busy += 1
-                if busy < _BUSY_LIMIT and self._handle(poll, wait=False):
+                if busy < _BUSY_LIMIT and empty < _EMPTY_POLLS:
+                    empty = 0 if self._handle(poll, 0.0) else empty + 1
                     continue
-                busy = 0
+                busy = empty = 0
                 self._run_drained()
             elif self._draining and not self._occupants:
                 break
             else:
-                self._handle(poll, wait=True)
+                self._handle(poll, self._run_due() if self._later else None)
         for queue in (self.queue, self._sockets):
             queue.shutdown()
             while not queue.closed:
-                self._handle(queue.poll, wait=True)
+                self._handle(queue.poll, None)
         set_current_dispatcher(None)
         self.ended = True
         if self._on_end is not None:
             self._on_end()
 
-    def _handle(self, poll: Callable[..., bool], *, wait: bool) -> bool:
+    def _handle(self, poll: Callable[[float | None], bool], timeout: float | None) -> bool:
         try:
-            return poll(wait=wait)
+            return poll(timeout)
         except BaseException:
             # Handlers translate what user code raises; this is a fault of ours, and ends no other call.
             _log.exception("unexpected error on executor %s", self.name)
@@ -136,7 +154,21 @@ class Executor:
     def _run_drained(self) -> None:
         callbacks, self._drained = self._drained, []
         for callback in callbacks:
-            try:
-                callback()
-            except BaseException:
-                _log.exception("unexpected error in a when_drained callback of executor %s", self.name)
+            self._call(callback)
+
+    def _run_due(self) -> float | None:
+        """Call what is due of `after_a_while`; return in how many seconds the next is."""
+        now = time.monotonic()
+        while self._later:
+            due, callback = self._later[0]
+            if due > now:
+                return due - now
+            self._later.popleft()
+            self._call(callback)
+        return None
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except BaseException:
+            _log.exception("unexpected error in a callback of executor %s", self.name)
