@@ -8,9 +8,8 @@ wait there, or in core. Everything happens on the executor's thread except one t
 completed, and so the last operations started, from any thread. Until then the only other party is
 `_watch`, and a lock decides which of the two starts the call's ReceiveClose.
 
-An RPC that is answered within `execute`, or before the executor's queue has run empty, never has a
-separate ReceiveClose: one event less. Only an RPC that really waits, for a context or in one, is watched for
-cancellation.
+An RPC that is answered within some milliseconds never has a separate ReceiveClose: one event less. Only one
+that takes longer, or has waited for a context, is watched for cancellation.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from yais.errors import Code, DeadlineExceeded, YaisError, status_of
@@ -201,15 +201,15 @@ class UnaryLifecycle:
     def _await(self, future: concurrent.futures.Future[Any]) -> None:
         if not future.done():
             self._awaited = future
-            self._executor.when_drained(self._watch)
+            self._executor.after_a_while(partial(self._watch, self.calls))
         future.add_done_callback(self._on_done)
 
-    def _watch(self) -> None:
+    def _watch(self, number: int) -> None:
         with self._lock:
-            # The slot may have been recycled since: then this is about the next call, if at all.
-            if self._awaited is None or self._settled or self._close_started:
-                return
-            self._watch_close(self._live_call())
+            # The slot may have been recycled since.
+            ours = self.calls == number and self._awaited is not None
+            if ours and not self._settled and not self._close_started:
+                self._watch_close(self._live_call())
 
     def _on_close(self, cancelled: bool) -> None:
         context = self._context

@@ -229,12 +229,12 @@ class EngineSession:
     # --- Receiving, on the link's thread ----------------------------------------------------------------
 
     def _handle(self, messages: list[Message], descriptors: collections.deque[int]) -> None:
+        read = False
         for kind, *fields in messages:
             if kind == ANSWER:
                 self._answered(descriptors, *fields)
             elif kind == READ:
-                self._unread = 0
-                self._send()
+                read = True
             elif kind == FREE:
                 with self._lock:
                     for place in fields[0]:
@@ -251,6 +251,9 @@ class EngineSession:
                 self._replied(descriptors, *fields)
             else:
                 self._told_more(kind, fields, descriptors)
+        if read:  # last: who gets an answer asks again, and those requests are to leave together
+            self._unread = 0
+            self._send()
 
     def _told_more(self, kind: int, fields: list[Any], descriptors: collections.deque[int]) -> None:
         """Handle what comes less often."""
