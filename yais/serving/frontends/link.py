@@ -123,7 +123,8 @@ class EngineLink:
         once. Cancelling the future cancels the request, and succeeds even if it runs.
 
         The contents of the response are valid for as long as somebody refers to them; responses of one form
-        have the same `form`. Callbacks of the future run on the link's thread: they must not block.
+        have the same `form`. Callbacks of the future run on the link's thread, or on that of a dispatcher,
+        which waits for answers: they must not block.
 
         Parameters
         ----------

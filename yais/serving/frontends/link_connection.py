@@ -30,7 +30,7 @@ _ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
 
 
 class LinkConnection:
-    """A connection of a link's thread. `post` and `flush` are thread-safe, the rest is for that thread.
+    """A connection of a link's thread. `post`, `flush`, `take` are thread-safe, the rest is for that thread.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class LinkConnection:
     label
         What is at the other end, for the log.
     handle
-        Called with messages as they arrive, and with their descriptors, of which it takes those it needs.
-        What it raises ends the connection.
+        Called with messages as they arrive, and with their descriptors, of which it takes those it needs; by
+        one thread at a time, the link's or one in `take`. What it raises ends the connection.
     ended
         Called once when the connection has, with why.
     unsent
@@ -76,9 +76,13 @@ class LinkConnection:
         self._received: collections.deque[int] = collections.deque()  # descriptors
         self._outbox: collections.deque[tuple[Message, list[int]]] = collections.deque()
         self._sending = threading.Lock()
+        self._reading = threading.RLock()  # one thread at a time takes what has arrived
+        self._arrived = select.poll()
+        self._arrived.register(connection, select.POLLIN)
         self._rest: memoryview | None = None  # of a frame that the socket did not take whole
         self._rest_descriptors: list[int] = []
         self._closed = False
+        self._events = int(select.EPOLLIN)  # that the link's thread waits for
         self.freed: collections.deque[int] = collections.deque()
         self.sends = self.sent_bytes = 0
 
@@ -121,11 +125,38 @@ class LinkConnection:
             if rest is not None:
                 self._write(rest, descriptors)
             if self._rest is None:
-                self._thread.watch(self, select.EPOLLIN)
+                self._watch(select.EPOLLIN)
         self.send()
 
     def read(self) -> int:
-        """Handle what has arrived; return how many messages that were."""
+        """Handle what has arrived, unless another thread is about to; return how many messages that were."""
+        if not self._reading.acquire(blocking=False):
+            return 0
+        try:
+            return self._read()
+        finally:
+            self._reading.release()
+
+    def take(self, timeout: float) -> int:
+        """Wait up to `timeout` seconds for what arrives, and handle it on this thread instead of the link's.
+
+        Returns
+        -------
+        int
+            How many messages that were; 0, too, where another thread is reading.
+        """
+        if not self._reading.acquire(blocking=False):
+            return 0
+        try:
+            if self._closed:
+                return 0
+            self._thread.watch(self, 0)
+            return self._read() if self._arrived.poll(timeout * 1e3) else 0
+        finally:
+            self._thread.watch(self, self._events)
+            self._reading.release()
+
+    def _read(self) -> int:
         handled = 0
         try:
             with self._reader.room() as room:
@@ -137,7 +168,7 @@ class LinkConnection:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
                 self._received.extend(descriptors)
             if not size:
-                self.end(f"{self._label} is gone")
+                self._thread.end(self, f"{self._label} is gone")
                 return 0
             if flags & _TRUNCATED:
                 raise OSError("file descriptors were lost: there are too many")
@@ -147,10 +178,10 @@ class LinkConnection:
         except BlockingIOError:
             pass
         except ConnectionError as error:
-            self.end(f"{self._label} is gone: {error.strerror}")
+            self._thread.end(self, f"{self._label} is gone: {error.strerror}")
         except Exception as error:
             _log.error("the link to %s is ended: %s", self._label, error, exc_info=True)
-            self.end(f"the link is broken: {error}")
+            self._thread.end(self, f"the link is broken: {error}")
         return handled
 
     def end(self, reason: str) -> None:
@@ -158,7 +189,7 @@ class LinkConnection:
         if self._closed:
             return
         self._thread.forget(self)
-        with self._sending:
+        with self._reading, self._sending:
             self._closed = True
             self._drop()
             self._socket.close()
@@ -214,7 +245,11 @@ class LinkConnection:
 
     def _wait_for_room(self, rest: memoryview, descriptors: list[int]) -> None:
         self._rest, self._rest_descriptors = rest, descriptors
-        self._thread.watch(self, select.EPOLLIN | select.EPOLLOUT)
+        self._watch(select.EPOLLIN | select.EPOLLOUT)
+
+    def _watch(self, events: int) -> None:
+        self._events = events
+        self._thread.watch(self, events)
 
     def _shut(self) -> None:
         with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ Bundle = Sequence[LinkFuture[InferResponse]]
 class PendingRequests:
     """Requests and calls by number, and how each ends.
 
-    They are added and cleared under a lock of the session's, and end on the link's thread.
+    They are added and cleared under a lock of the session's, and end on the one thread that reads.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class PendingRequests:
         futures = [each for one in asked for each in ([one] if isinstance(one, LinkFuture) else one)]
         return [(each, takers.get(each.number)) for each in futures]
 
-    # --- On the link's thread; what is not pending raises InvalidArgument --------------------------------
+    # --- On the thread that reads; what is not pending raises InvalidArgument ------------------------------
 
     def split(self, number: int) -> None:
         """Take in that the requests of a bundle are answered one by one."""

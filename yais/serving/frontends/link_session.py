@@ -42,6 +42,7 @@ from yais.serving.frontends.link_messages import (
     error_from,
 )
 from yais.serving.frontends.link_outgoing import OutgoingRequest
+from yais.serving.frontends.link_patience import WORTH_IT, Patience
 from yais.serving.frontends.link_pending import PendingRequests
 from yais.serving.frontends.link_requests import RequestWriter
 from yais.serving.frontends.link_statistics import LinkStatistics
@@ -94,6 +95,7 @@ class EngineSession:
         self._forms = ResponseForms()
         self._waiting: list[OutgoingRequest] = []
         self._flushing: set[Dispatcher] = set()  # those that will call `_flush`
+        self._patience = Patience()
         self._unread = 0  # since when the engine process has not read what was sent, ns; 0 if it has
         self._pending = PendingRequests(threads, self._forms, self._cancel, self._taken)
         self._reason = ""  # why it is over
@@ -163,6 +165,9 @@ class EngineSession:
     def _flush(self, dispatcher: Dispatcher) -> None:
         self._flushing.discard(dispatcher)
         self._send()
+        # The answers of a short model are there before another thread would be awake for them.
+        if len(self._pending) and self._patience.willing():
+            self._patience.learn(came=self._connection.take(WORTH_IT) > 0)
 
     def _send(self) -> None:
         failed: list[tuple[OutgoingRequest, Exception]] = []
@@ -226,7 +231,7 @@ class EngineSession:
         if self._reason:
             raise Unavailable(f"the engine process does not answer: {self._reason}")
 
-    # --- Receiving, on the link's thread ----------------------------------------------------------------
+    # --- Receiving, on one thread at a time: the link's, or one that waits for answers -------------------
 
     def _handle(self, messages: list[Message], descriptors: collections.deque[int]) -> None:
         read = False

@@ -9,6 +9,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from yais.core.dispatcher import set_current_dispatcher
@@ -66,6 +67,13 @@ class LinkThread:
             self._unsent.discard(connection)
             with contextlib.suppress(OSError):
                 self._epoll.unregister(connection.fileno())
+
+    def end(self, connection: LinkConnection, reason: str) -> None:
+        """End a connection: at once, or from another thread soon."""
+        if threading.get_ident() == self._identity:
+            connection.end(reason)
+        else:
+            self.call_soon(partial(connection.end, reason))
 
     def watch(self, connection: LinkConnection, events: int) -> None:
         """Wait for other events of a connection."""
