@@ -111,7 +111,15 @@ def has_perf_analyzer() -> bool:
 
 def inferences(target: str, model: str) -> int:
     """Return how many requests the server has answered since it started, by its own statistics."""
+    return batched(target, model)[0]
+
+
+def batched(target: str, model: str) -> tuple[int, int]:
+    """Return how many requests the server has answered since it started, and in how many batches."""
     with grpc.insecure_channel(target) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         reply = stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name=model), timeout=5.0)
-    return sum(entry.inference_stats.success.count for entry in reply.model_stats)
+    stats = reply.model_stats
+    return sum(each.inference_stats.success.count for each in stats), sum(
+        each.execution_count for each in stats
+    )

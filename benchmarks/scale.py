@@ -24,7 +24,7 @@ from benchmarks import h2load
 from benchmarks.compare import say, terminate
 from benchmarks.cpu_time import cpu_by_process
 from benchmarks.frontends import Roles
-from benchmarks.generators import inferences
+from benchmarks.generators import batched
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import machine, medians
 from benchmarks.scale_report import Key, Scaled, figures, reached, throughput_picture
@@ -84,15 +84,16 @@ def measure(plan: Plan, name: str, concurrency: int, server: Running) -> Scaled:
     load = LOADS[name]
     connections = plan.connections(concurrency)
     roles = Roles(server.pid)
-    requests, before = inferences(server.target, load.model), cpu_by_process(server.pid)
+    counted, before = batched(server.target, load.model), cpu_by_process(server.pid)
     seen = h2load.load(server.target, load.request, connections, concurrency // connections, plan.seconds)
-    requests = inferences(server.target, load.model) - requests
+    requests, batches = (b - a for a, b in zip(counted, batched(server.target, load.model), strict=True))
     if not requests:
         raise BenchmarkError("the server has counted no request with status OK")
     used = dict.fromkeys(("server", "frontend", "engine"), 0.0)
     for process, seconds in cpu_by_process(server.pid).items():
         used[roles.of(process)] += (seconds - before.get(process, 0.0)) * 1e6 / requests
-    return Scaled(seen.rate, seen.p50, seen.p99, sum(used.values()), used["frontend"], used["engine"])
+    cpu = sum(used.values())
+    return Scaled(seen.rate, seen.p50, seen.p99, requests / batches, cpu, used["frontend"], used["engine"])
 
 
 def visit(plan: Plan, frontends: int, results: dict[Key, list[Scaled]]) -> None:
@@ -107,7 +108,8 @@ def visit(plan: Plan, frontends: int, results: dict[Key, list[Scaled]]) -> None:
                 results.setdefault(Key(name, concurrency, frontends), []).append(one)
                 say(
                     f"  {name}, {concurrency} in flight, {frontends} frontends: {one.rate:.0f} requests/s, "
-                    f"CPU {one.cpu:.1f} µs/request, frontends {one.frontends:.1f}, engine {one.engine:.1f}"
+                    f"{one.batch:.1f} a batch, CPU {one.cpu:.1f} µs/request, frontends {one.frontends:.1f}, "
+                    f"engine {one.engine:.1f}"
                 )
 
 

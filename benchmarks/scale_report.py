@@ -37,11 +37,12 @@ class Key:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Requests/s, latencies in µs, and CPU time in µs for each request: of all, frontends, and the engine."""
+    """Requests/s, latencies in µs, requests a batch, and µs of CPU for each: of all, frontends, engine."""
 
     rate: float
     p50: float
     p99: float
+    batch: float
     cpu: float
     frontends: float
     engine: float
@@ -53,13 +54,15 @@ def figures(results: Mapping[Key, Scaled]) -> str:
     for key, one in results.items():
         row = [key.load, str(key.concurrency), key.server]
         row += [f"{number:.0f}" for number in (one.rate, one.p50, one.p99)]
-        row += [f"{number:.1f}" for number in (one.cpu, one.frontends, one.engine)]
+        row += [f"{number:.1f}" for number in (one.batch, one.cpu, one.frontends, one.engine)]
         single = results.get(Key(key.load, key.concurrency, 0))
         ratios = (one.rate / single.rate, one.engine / single.cpu) if single and key.frontends else ()
         rows.append([*row, *([f"{ratio:.2f}" for ratio in ratios] or ["-", "-"])])
-    head = ("load", "in flight", "server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "of frontends")
+    head = ("load", "in flight", "server", "requests/s", "p50 µs", "p99 µs", "a batch", "CPU µs/request")
     return table(
-        (*head, "of the engine", ": one process, requests/s", "engine : one process, CPU"), rows, words=3
+        (*head, "of frontends", "of the engine", ": one process, requests/s", "engine : one process, CPU"),
+        rows,
+        words=3,
     )
 
 
