@@ -16,6 +16,7 @@ from yais.core.dispatcher import set_current_dispatcher
 from yais.core.future import Future
 from yais.errors import Unavailable
 from yais.inference.request import InferResponse
+from yais.serving.frontends.link_connection import LinkConnection
 from yais.serving.frontends.link_patience import Patience
 
 
@@ -53,6 +54,24 @@ def test_nobody_waits_long() -> None:
         *_, asked, _ = engine.next()
         asked.set_result(response(b"1"))
         assert bytes(first.result(SOON).data[0]) == b"1"
+
+
+def test_answers_that_take_longer_are_seldom_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the engine process has read the requests is no answer."""
+    engine, waits = Engine(), []
+    take = LinkConnection.take
+
+    def counted(connection: LinkConnection, timeout: float) -> None:
+        waits.append(timeout)
+        take(connection, timeout)
+
+    monkeypatch.setattr(LinkConnection, "take", counted)
+    with linked(engine.infer) as (link, _), dispatching() as dispatcher:
+        for number in range(200):
+            link.infer(message(id_=str(number)), Call())
+            dispatcher.drain()
+            engine.next()
+    assert 1 < len(waits) < 20
 
 
 def test_requests_that_a_callback_makes_are_sent(caplog: pytest.LogCaptureFixture) -> None:

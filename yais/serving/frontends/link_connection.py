@@ -137,21 +137,17 @@ class LinkConnection:
         finally:
             self._reading.release()
 
-    def take(self, timeout: float) -> int:
+    def take(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for what arrives, and handle it on this thread instead of the link's.
 
-        Returns
-        -------
-        int
-            How many messages that were; 0, too, where another thread is reading.
+        At once over where another thread is reading.
         """
-        if not self._reading.acquire(blocking=False):
-            return 0
+        if self._closed or not self._reading.acquire(blocking=False):
+            return
         try:
-            if self._closed:
-                return 0
             self._thread.watch(self, 0)
-            return self._read() if self._arrived.poll(timeout * 1e3) else 0
+            if not self._closed and self._arrived.poll(timeout * 1e3):
+                self._read()
         finally:
             self._thread.watch(self, self._events)
             self._reading.release()

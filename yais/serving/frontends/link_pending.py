@@ -40,6 +40,8 @@ class PendingRequests:
     ----------
     next
         Number of the next one.
+    ended
+        How many have had their answer, a bundle being one.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PendingRequests:
         taken: Callable[[int, int], object],
     ) -> None:
         self.next = 1
+        self.ended = 0
         self._threads = threads
         self._forms = forms
         self._cancel = cancel
@@ -158,6 +161,7 @@ class PendingRequests:
 
     def _take(self, number: int) -> Bundle | LinkFuture[Any]:
         try:
+            self.ended += 1
             return self._asked.pop(number)
         except KeyError:
             raise InvalidArgument(f"got an answer to {number}, expected one to what is pending") from None

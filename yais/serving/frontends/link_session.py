@@ -166,8 +166,10 @@ class EngineSession:
         self._flushing.discard(dispatcher)
         self._send()
         # The answers of a short model are there before another thread would be awake for them.
-        if len(self._pending) and self._patience.willing():
-            self._patience.learn(came=self._connection.take(WORTH_IT) > 0)
+        if self._unread and self._patience.willing():
+            before = self._pending.ended
+            self._connection.take(WORTH_IT)
+            self._patience.learn(came=self._pending.ended > before)
 
     def _send(self) -> None:
         failed: list[tuple[OutgoingRequest, Exception]] = []
