@@ -34,9 +34,9 @@ _SOCKETS_AFTER = 64
 
 # The queue counts as empty after so many polls without an event. Each reads a single socket, and what it
 # reads need not be a call but a window update, say, while calls wait in other sockets: eight clients of one
-# call each came to batches of 1.0 with one poll, of 7.7 with two (benchmarks/README.md). One more, as our
-# margin.
-_EMPTY_POLLS = 3
+# call each came to batches of 1.0 with one poll, of 7.7 with two, and more brought nothing that could be
+# measured (benchmarks/README.md).
+_EMPTY_POLLS = 2
 
 # Seconds until `after_a_while` calls. Most calls are answered sooner, and need not be watched then; who
 # cancels one that takes longer does not wait for it. Our estimate.
