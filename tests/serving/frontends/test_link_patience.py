@@ -61,9 +61,9 @@ def test_answers_that_take_longer_are_seldom_waited_for(monkeypatch: pytest.Monk
     engine, waits = Engine(), []
     take = LinkConnection.take
 
-    def counted(connection: LinkConnection, timeout: float) -> None:
+    def counted(connection: LinkConnection, timeout: float) -> bool:
         waits.append(timeout)
-        take(connection, timeout)
+        return take(connection, timeout)
 
     monkeypatch.setattr(LinkConnection, "take", counted)
     with linked(engine.infer) as (link, _), dispatching() as dispatcher:

@@ -137,13 +137,13 @@ class LinkConnection:
         finally:
             self._reading.release()
 
-    def take(self, timeout: float) -> None:
+    def take(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for what arrives, and handle it on this thread instead of the link's.
 
-        At once over where another thread is reading.
+        Returns False at once where another thread is reading.
         """
         if self._closed or not self._reading.acquire(blocking=False):
-            return
+            return False
         try:
             self._thread.watch(self, 0)
             if not self._closed and self._arrived.poll(timeout * 1e3):
@@ -151,6 +151,7 @@ class LinkConnection:
         finally:
             self._thread.watch(self, self._events)
             self._reading.release()
+        return True
 
     def _read(self) -> int:
         handled = 0

@@ -165,10 +165,12 @@ class EngineSession:
     def _flush(self, dispatcher: Dispatcher) -> None:
         self._flushing.discard(dispatcher)
         self._send()
-        # The answers of a short model are there before another thread would be awake for them.
-        if self._unread and self._patience.willing():
+        # The answers of a short model are there before another thread would be awake for them. With the first
+        # leave the requests that have gathered, whose answers are waited for, too; but not with the next.
+        for _ in range(2):
             before = self._pending.ended
-            self._connection.take(WORTH_IT)
+            if not self._unread or not self._patience.willing() or not self._connection.take(WORTH_IT):
+                return
             self._patience.learn(came=self._pending.ended > before)
 
     def _send(self) -> None:
