@@ -165,8 +165,8 @@ class EngineSession:
     def _flush(self, dispatcher: Dispatcher) -> None:
         self._flushing.discard(dispatcher)
         self._send()
-        # The answers of a short model are there before another thread would be awake for them. With the first
-        # leave the requests that have gathered, whose answers are waited for, too; but not with the next.
+        # The answers of a short model are there before another thread would be awake for them. Twice:
+        # requests that have gathered meanwhile leave when the first are there. Not for ever: the queue waits.
         for _ in range(2):
             before = self._pending.ended
             if not self._unread or not self._patience.willing() or not self._connection.take(WORTH_IT):
