@@ -16,6 +16,7 @@ from yais.core.dispatcher import set_current_dispatcher
 from yais.core.future import Future
 from yais.errors import Unavailable
 from yais.inference.request import InferResponse
+from yais.serving.frontends import link_session
 from yais.serving.frontends.link_connection import LinkConnection
 from yais.serving.frontends.link_patience import Patience
 
@@ -46,6 +47,28 @@ def test_who_has_sent_takes_the_answer_if_it_comes_soon() -> None:
         wait_until(here)
 
 
+def test_who_asks_again_with_the_answer_is_waited_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_session, "WORTH_IT", SOON)
+    threads: list[int] = []
+    again: list[Future[InferResponse]] = []
+
+    def ask(_first: Future[InferResponse]) -> None:
+        again.append(link.infer(message(id_="2"), Call()))
+        again[-1].add_done_callback(lambda _: threads.append(threading.get_ident()))
+
+    def here() -> bool:
+        asked = len(again)
+        dispatcher.drain()  # what the time before has left
+        link.infer(message(id_="1"), Call()).add_done_callback(ask)
+        dispatcher.drain()
+        wait_until(lambda: len(again) > asked and len(threads) == len(again))
+        assert again[-1].result(SOON).id == "2"
+        return threads[-1] == threading.get_ident()
+
+    with linked(echo) as (link, _), dispatching() as dispatcher:
+        assert any(here() for _ in range(20))
+
+
 def test_nobody_waits_long() -> None:
     engine = Engine()
     with linked(engine.infer) as (link, _), dispatching() as dispatcher:
@@ -58,12 +81,14 @@ def test_nobody_waits_long() -> None:
 
 def test_answers_that_take_longer_are_seldom_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """That the engine process has read the requests is no answer."""
-    engine, waits = Engine(), []
+    engine = Engine()
+    waits: list[bool] = []  # each False found another thread reading
     take = LinkConnection.take
 
     def counted(connection: LinkConnection, timeout: float) -> bool:
-        waits.append(timeout)
-        return take(connection, timeout)
+        waited = take(connection, timeout)
+        waits.append(waited)
+        return waited
 
     monkeypatch.setattr(LinkConnection, "take", counted)
     with linked(engine.infer) as (link, _), dispatching() as dispatcher:
@@ -71,7 +96,7 @@ def test_answers_that_take_longer_are_seldom_waited_for(monkeypatch: pytest.Monk
             link.infer(message(id_=str(number)), Call())
             dispatcher.drain()
             engine.next()
-    assert 1 < len(waits) < 20
+    assert 1 < sum(waits) < 20
 
 
 def test_requests_that_a_callback_makes_are_sent(caplog: pytest.LogCaptureFixture) -> None:
