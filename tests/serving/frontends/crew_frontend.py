@@ -33,7 +33,7 @@ def main() -> None:
                 channel.send(Ready())
                 for requests in range(1, COUNTS + 1):
                     channel.send(FrontendCounts(requests, requests))
-    sys.exit(links[1:] != [links[0] + 1])
+    sys.exit(links[1:] != [first + 1 for first in links[:1]])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from yais.core.clock import NEVER, Deadline, monotonic
+from yais.core.dispatcher import set_current_dispatcher
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
 from yais.inference.request import InferResponse, ResponseForm
@@ -61,6 +62,17 @@ class Queue:
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
+
+
+@contextmanager
+def dispatching() -> Iterator[Queue]:
+    """Make this thread a dispatcher's while the block lasts."""
+    dispatcher = Queue()
+    set_current_dispatcher(dispatcher)
+    try:
+        yield dispatcher
+    finally:
+        set_current_dispatcher(None)
 
 
 _X = InputHeader(TensorSpec("X", DataType.FP32, (1, 4)), {})

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from link_pair import SOON, Call, Queue, linked, message, response, wait_until
+from link_pair import SOON, Call, Queue, dispatching, linked, message, response, wait_until
 from onnx_models import EXAMPLES, identity, table, write
 from serving_models import serving_models
 
-from yais.core.dispatcher import set_current_dispatcher
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
 from yais.errors import Internal, InvalidArgument, NotFound, Unavailable
@@ -55,13 +54,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InferenceServer
 def bundling(server: InferenceServer) -> Iterator[tuple[Any, Any, Queue]]:
     """Link a frontend to a server, on a thread of which the queue runs empty when it is told to."""
     resources = server._resources
-    queue = Queue()
-    with linked(partial(infer, resources), bundles=Bundles(resources)) as (link, links):
-        set_current_dispatcher(queue)
-        try:
-            yield link, links, queue
-        finally:
-            set_current_dispatcher(None)
+    with (
+        linked(partial(infer, resources), bundles=Bundles(resources)) as (link, links),
+        dispatching() as queue,
+    ):
+        yield link, links, queue
 
 
 def header(datatype: DataType, shape: tuple[int, ...], name: str = "X") -> InputHeader:
@@ -265,35 +262,29 @@ def _one_by_one(request: InferMessage, caller: Any, **_: Any) -> Future[InferRes
 @pytest.mark.parametrize("how", ["the limit is lower", "the bundle is refused", "cancelled"])
 def test_a_bundle_that_is_refused_is_asked_for_one_by_one(how: str) -> None:
     bundles = Changing()
-    queue = Queue()
-    with linked(_one_by_one, bundles=bundles) as (link, links):
-        set_current_dispatcher(queue)
-        try:
-            known(link, queue, message())
-            if how == "the limit is lower":
-                bundles.most = 0
-            else:
-                bundles.error = Unavailable("full")
-            futures = [
-                link.infer(message(bytes([n]) * 16, id_="bad" if n == 2 else str(n)), Call())
-                for n in range(4)
-            ]
-            queue.drain()
-            if how == "cancelled":
-                futures[1].cancel()
-            for n, future in enumerate(futures):
-                if n == 2:
-                    with pytest.raises(NotFound, match="nothing for this one"):
-                        future.result(SOON)
-                elif not future.cancelled():
-                    assert bytes(future.result(SOON).data[0]) == bytes([n]) * 16
-                    assert future.result(0).id == str(n)
-            assert bundles.submitted == (how != "the limit is lower")
-            wait_until(lambda: not links.pending and not link.pending)
-            if how == "the limit is lower":  # which the frontend knows by now
-                wait_until(lambda: not link._session._writer.limits[1])
-        finally:
-            set_current_dispatcher(None)
+    with linked(_one_by_one, bundles=bundles) as (link, links), dispatching() as queue:
+        known(link, queue, message())
+        if how == "the limit is lower":
+            bundles.most = 0
+        else:
+            bundles.error = Unavailable("full")
+        futures = [
+            link.infer(message(bytes([n]) * 16, id_="bad" if n == 2 else str(n)), Call()) for n in range(4)
+        ]
+        queue.drain()
+        if how == "cancelled":
+            futures[1].cancel()
+        for n, future in enumerate(futures):
+            if n == 2:
+                with pytest.raises(NotFound, match="nothing for this one"):
+                    future.result(SOON)
+            elif not future.cancelled():
+                assert bytes(future.result(SOON).data[0]) == bytes([n]) * 16
+                assert future.result(0).id == str(n)
+        assert bundles.submitted == (how != "the limit is lower")
+        wait_until(lambda: not links.pending and not link.pending)
+        if how == "the limit is lower":  # which the frontend knows by now
+            wait_until(lambda: not link._session._writer.limits[1])
 
 
 def test_a_push_tells_how_requests_may_be_bundled_now() -> None:

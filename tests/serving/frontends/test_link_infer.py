@@ -15,8 +15,8 @@ from link_pair import (
     Call,
     Engine,
     HttpCall,
-    Queue,
     descriptors,
+    dispatching,
     echo,
     linked,
     mappings,
@@ -27,7 +27,6 @@ from link_pair import (
 )
 
 from yais.core.clock import Deadline
-from yais.core.dispatcher import set_current_dispatcher
 from yais.core.future import Future
 from yais.core.tensor import DataType
 from yais.errors import (
@@ -225,18 +224,14 @@ def test_an_answer_that_the_engine_cancelled_is_an_error() -> None:
 
 def test_requests_of_a_dispatcher_leave_together_when_it_has_run_empty() -> None:
     with linked() as (link, links):
-        queue = Queue()
         link.infer(message(), Call()).result(SOON)
         sends = link.statistics().sends
-        set_current_dispatcher(queue)
-        try:
+        with dispatching() as queue:
             futures = [link.infer(message(bytes([index]) * 16), Call()) for index in range(50)]
             cancelled = link.infer(message(), Call())
             assert link.pending == 51 and link.statistics().sends == sends
             cancelled.cancel()
             queue.drain()
-        finally:
-            set_current_dispatcher(None)
         for index, future in enumerate(futures):
             assert bytes(future.result(SOON).data[0]) == bytes([index]) * 16
         assert link.statistics().sends == sends + 1

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from link_pair import SOON, Call, Engine, Queue, echo, linked, message, response, wait_until
+from link_pair import SOON, Call, Engine, dispatching, echo, linked, message, response, wait_until
 
-from yais.core.dispatcher import set_current_dispatcher
 from yais.core.future import Future
 from yais.errors import Unavailable
 from yais.inference.request import InferResponse
 from yais.serving.frontends import link_session
 from yais.serving.frontends.link_connection import LinkConnection
 from yais.serving.frontends.link_patience import Patience
-
-
-@contextmanager
-def dispatching() -> Iterator[Queue]:
-    """Make this thread a dispatcher's while the block lasts."""
-    dispatcher = Queue()
-    set_current_dispatcher(dispatcher)
-    try:
-        yield dispatcher
-    finally:
-        set_current_dispatcher(None)
 
 
 def test_who_has_sent_takes_the_answer_if_it_comes_soon() -> None:

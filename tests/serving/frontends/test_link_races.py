@@ -13,8 +13,8 @@ from link_pair import (
     SOON,
     Call,
     Engine,
-    Queue,
     descriptors,
+    dispatching,
     echo,
     linked,
     message,
@@ -24,7 +24,6 @@ from link_pair import (
     wait_until,
 )
 
-from yais.core.dispatcher import set_current_dispatcher
 from yais.core.future import Future
 from yais.core.tensor import DataType
 from yais.errors import InvalidArgument
@@ -72,19 +71,15 @@ def odd_parameter(link: EngineLink) -> Future[InferResponse]:
 
 @pytest.mark.parametrize("odd", [odd_header, odd_form, odd_parameter])
 def test_a_request_that_cannot_be_sent_fails_alone(odd: Infer) -> None:
-    dispatcher = Queue()
     before = descriptors()
     with linked(memory=8 << 12) as (link, _):  # so small that large contents are files
-        set_current_dispatcher(dispatcher)
-        try:
+        with dispatching() as dispatcher:
             good = [
                 link.infer(shaped(DataType.UINT8, (50_000,), bytes([n]) * 50_000), Call()) for n in (1, 2)
             ]
             bad = odd(link)
             good += [link.infer(shaped(DataType.UINT8, (50_000,), b"\3" * 50_000), Call())]
             dispatcher.drain()
-        finally:
-            set_current_dispatcher(None)
         with pytest.raises((InvalidArgument, TypeError)):
             bad.result(SOON)
         answers = [bytes(future.result(SOON).data[0]) for future in good]
