@@ -96,6 +96,7 @@ def test_a_stop_does_not_wait_for_what_cannot_be_killed(
         raise subprocess.TimeoutExpired("process", 5.0)
 
     monkeypatch.setattr(ChildProcess, "end", in_the_kernel)
+    monkeypatch.setattr(ChildProcess, "status", None)  # as of what has not ended
     before = crew.frontend_pids[0]
     os.kill(before or 0, signal.SIGKILL)
     wait_until(lambda: crew.frontend_pids[0] not in {None, before})
