@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from pathlib import Path
 
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -33,6 +34,12 @@ def cpu_by_process(pid: int) -> dict[int, float]:
                 parents[own] = pid if session == pid else int(fields[1])
                 used[own] = sum(map(int, fields[11:15])) * _TICK
     return {each: seconds for each, seconds in used.items() if _descends(each, pid, parents)}
+
+
+def ended_children_seconds() -> float:
+    """Return the same of the child processes of this one that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _descends(process: int, ancestor: int, parents: dict[int, int]) -> bool:

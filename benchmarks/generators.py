@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
 import sys
 import tempfile
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from benchmarks.cpu_time import cpu_seconds
+from benchmarks.cpu_time import cpu_seconds, ended_children_seconds
 from benchmarks.processes import ROOT, BenchmarkError, output_of
 
 if TYPE_CHECKING:
@@ -79,10 +78,14 @@ def perf_analyzer(
         # out a noisy machine here, so three windows are taken as they are.
         command += ["-p", str(max(100, round(seconds * 1000 / WINDOWS))), "-r", str(WINDOWS), "-s", "1000"]
         command += ["-f", str(table)]
-        requests, used, own = inferences(server.target, model), cpu_seconds(server.pid), _children()
+        requests, used, own = (
+            inferences(server.target, model),
+            cpu_seconds(server.pid),
+            ended_children_seconds(),
+        )
         output_of(command, seconds + SPARE_SECONDS, cpu)
         requests = inferences(server.target, model) - requests
-        used, own = cpu_seconds(server.pid) - used, _children() - own
+        used, own = cpu_seconds(server.pid) - used, ended_children_seconds() - own
         if not table.exists() or not requests:
             raise BenchmarkError(f"{Path(program[0]).name} measured nothing")
         with table.open(newline="", encoding="utf-8") as lines:
@@ -96,12 +99,6 @@ def perf_analyzer(
         server_cpu=used * 1e6 / requests,
         load_cpu=own * 1e6 / requests,
     )
-
-
-def _children() -> float:
-    """Return the CPU time of the child processes that have ended, in seconds."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def has_perf_analyzer() -> bool:

@@ -22,7 +22,7 @@ from tritonclient.grpc import service_pb2
 
 from benchmarks import h2load
 from benchmarks.compare import say, terminate
-from benchmarks.cpu_time import cpu_by_process
+from benchmarks.cpu_time import cpu_by_process, ended_children_seconds
 from benchmarks.frontends import Roles
 from benchmarks.generators import batched
 from benchmarks.processes import BenchmarkError
@@ -85,15 +85,26 @@ def measure(plan: Plan, name: str, concurrency: int, server: Running) -> Scaled:
     connections = plan.connections(concurrency)
     roles = Roles(server.pid)
     counted, before = batched(server.target, load.model), cpu_by_process(server.pid)
+    generator = ended_children_seconds()
     seen = h2load.load(server.target, load.request, connections, concurrency // connections, plan.seconds)
     requests, batches = (b - a for a, b in zip(counted, batched(server.target, load.model), strict=True))
     if not requests:
         raise BenchmarkError("the server has counted no request with status OK")
+    generator = (ended_children_seconds() - generator) * 1e6 / requests
     used = dict.fromkeys(("server", "frontend", "engine"), 0.0)
     for process, seconds in cpu_by_process(server.pid).items():
         used[roles.of(process)] += (seconds - before.get(process, 0.0)) * 1e6 / requests
     cpu = sum(used.values())
-    return Scaled(seen.rate, seen.p50, seen.p99, requests / batches, cpu, used["frontend"], used["engine"])
+    return Scaled(
+        rate=seen.rate,
+        p50=seen.p50,
+        p99=seen.p99,
+        batch=requests / batches,
+        generator=generator,
+        cpu=cpu,
+        frontends=used["frontend"],
+        engine=used["engine"],
+    )
 
 
 def visit(plan: Plan, frontends: int, results: dict[Key, list[Scaled]]) -> None:

@@ -37,12 +37,16 @@ class Key:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Requests/s, latencies in µs, requests a batch, and µs of CPU for each: of all, frontends, engine."""
+    """Requests/s, latencies in µs, requests a batch; µs of CPU for each, of the generator and of the server.
+
+    Of all the server's processes (`cpu`), and of those its frontends and its engine process.
+    """
 
     rate: float
     p50: float
     p99: float
     batch: float
+    generator: float
     cpu: float
     frontends: float
     engine: float
@@ -54,13 +58,29 @@ def figures(results: Mapping[Key, Scaled]) -> str:
     for key, one in results.items():
         row = [key.load, str(key.concurrency), key.server]
         row += [f"{number:.0f}" for number in (one.rate, one.p50, one.p99)]
-        row += [f"{number:.1f}" for number in (one.batch, one.cpu, one.frontends, one.engine)]
+        row += [f"{number:.1f}" for number in (one.batch, one.generator, one.cpu, one.frontends, one.engine)]
         single = results.get(Key(key.load, key.concurrency, 0))
         ratios = (one.rate / single.rate, one.engine / single.cpu) if single and key.frontends else ()
         rows.append([*row, *([f"{ratio:.2f}" for ratio in ratios] or ["-", "-"])])
-    head = ("load", "in flight", "server", "requests/s", "p50 µs", "p99 µs", "a batch", "CPU µs/request")
+    head = (
+        "load",
+        "in flight",
+        "server",
+        "requests/s",
+        "p50 µs",
+        "p99 µs",
+        "a batch",
+        "CPU µs/request of h2load",
+    )
     return table(
-        (*head, "of frontends", "of the engine", ": one process, requests/s", "engine : one process, CPU"),
+        (
+            *head,
+            "of the server",
+            "of frontends",
+            "of the engine",
+            ": one process, requests/s",
+            "engine : one process, CPU",
+        ),
         rows,
         words=3,
     )

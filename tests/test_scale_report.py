@@ -11,11 +11,13 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks.scale_report import Key, Scaled, figures, reached, throughput_picture
 
-SINGLE = Scaled(rate=1000.0, p50=1.0, p99=2.0, batch=1.0, cpu=100.0, frontends=0.0, engine=0.0)
+SINGLE = Scaled(
+    rate=1000.0, p50=1.0, p99=2.0, batch=1.0, generator=10.0, cpu=100.0, frontends=0.0, engine=0.0
+)
 
 
 def with_frontends(rate: float, engine: float) -> Scaled:
-    return Scaled(rate, 1.0, 2.0, 1.0, cpu=engine + 60.0, frontends=60.0, engine=engine)
+    return Scaled(rate, 1.0, 2.0, 1.0, 10.0, cpu=engine + 60.0, frontends=60.0, engine=engine)
 
 
 RESULTS = {
