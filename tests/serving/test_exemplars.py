@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from serving_models import SOON, eventually
+from serving_models import SOON, eventually, one_process
 from traced_models import ask, fill_traced, tracing
 
 from yais.core.clock import NEVER, monotonic
@@ -96,6 +96,7 @@ def scraped(server: Any, accept: str) -> str:
     return text
 
 
+@one_process
 def test_a_traced_request_is_the_exemplar_of_its_buckets(repository: Any) -> None:
     made, exporter = provider()
     with tracing(repository, mode="opentelemetry", provider=made, metrics_port=0) as (server, client):

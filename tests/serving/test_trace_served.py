@@ -7,7 +7,7 @@ import pytest
 import tritonclient.grpc as triton
 from gated_models import Sent, gates, row, tensors
 from server_state import in_flight, pending
-from serving_models import SOON, Wire, eventually, infer_request
+from serving_models import SOON, Wire, eventually, infer_request, one_process
 from traced_models import ask, fill_traced, read_traces, tracing
 
 from yais.core.clock import NEVER
@@ -238,6 +238,7 @@ def test_files_by_log_frequency(repository, tmp_path):
     assert not path.exists()
 
 
+@one_process
 def test_a_file_that_cannot_be_written(repository, tmp_path, caplog):
     """Requests are answered all the same; the log says it once."""
     with tracing(repository, file=str(tmp_path / "missing" / "trace.json")) as (_, client):

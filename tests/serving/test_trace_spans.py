@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from serving_models import one_process
 from traced_models import ask, fill_traced, tracing
 
 from yais.core.clock import NEVER
@@ -18,6 +19,8 @@ from yais.inference.request import InferRequest, InferResponse, ResponseForm
 from yais.rpc.metadata import Metadata
 from yais.serving.trace_settings import TraceOptions
 from yais.serving.tracer import Tracer
+
+pytestmark = one_process
 
 TRACE = 0x0AF7651916CD43DD8448EB211C80319C
 PARENT = 0xB7AD6B7169203331

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from link_pair import SOON, Call, Queue, dispatching, linked, message, response, wait_until
 from onnx_models import EXAMPLES, identity, table, write
-from serving_models import serving_models
+from serving_models import one_process, serving_models
 
 from yais.core.future import Future
 from yais.core.tensor import DataType, TensorSpec
@@ -22,6 +22,8 @@ from yais.protocol.infer_request import InferMessage, InputHeader, Parameter
 from yais.serving.frontends.link_bundles import Bundles
 from yais.serving.inference import infer
 from yais.serving.server import InferenceServer
+
+pytestmark = one_process  # one end of the link, in this one
 
 BATCHING = "max_batch_size: 8 dynamic_batching { %s }"
 
