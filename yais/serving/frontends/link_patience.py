@@ -6,7 +6,7 @@ __all__ = ["WORTH_IT", "Patience"]
 
 WORTH_IT = 0.003
 """Seconds that a thread may wait: what the engine process needs for a short model on busy CPUs, and what
-others who want something of the thread can do without. On two cores 3 ms gave 4 to 14 % more requests/s
+others who want something of the thread can do without. On two cores 3 ms gave 2 to 14 % more requests/s
 than 1 ms, and 8 ms no more (benchmarks/README.md)."""
 
 _MOST = 63  # times that are left out
