@@ -30,6 +30,8 @@ HEALTH_SECONDS, _DRAIN_DELAY = 0.5, 4.0
 keeps on for longer."""
 _PATIENCE = 60.0
 """Seconds for what must come about: a server that drains takes up to 33."""
+_STARTED = "Started GRPCInferenceService"
+"""What it says once all its processes are ready."""
 
 _SLOW_CONFIG = """
 backend: "python"
@@ -102,7 +104,8 @@ class Server:
         self.pid = self._process.pid
         self.roles = Roles(self.pid)
         wait_until_ready(self._process, self.target, WORKLOADS["simple"], log)
-        self.whole()
+        # One frontend answers before the others are ready, and a server ends if one of them ends until then.
+        until(lambda: _STARTED in log.read_text(encoding="utf-8"), f"{self.name}: '{_STARTED}'")
 
     def whole(self) -> None:
         """Wait until as many frontends run as are wanted, and all models are ready."""
