@@ -20,8 +20,6 @@ from yais.rpc.metadata import Metadata
 from yais.serving.trace_settings import TraceOptions
 from yais.serving.tracer import Tracer
 
-pytestmark = one_process
-
 TRACE = 0x0AF7651916CD43DD8448EB211C80319C
 PARENT = 0xB7AD6B7169203331
 TRACEPARENT = f"00-{TRACE:032x}-{PARENT:016x}-01"
@@ -75,6 +73,7 @@ def traced(repository):
     return traced
 
 
+@one_process
 def test_a_request(traced):
     spans = traced(lambda client: ask(client, "plain", 1, request_id="mine"))
     assert spans.tree() == [("InferRequest", [("plain", LEAF)])]
@@ -99,6 +98,7 @@ def test_a_request(traced):
     assert model.status.status_code is StatusCode.UNSET
 
 
+@one_process
 def test_times_are_nested(traced):
     spans = traced(lambda client: ask(client, "nested", 1))
     by_id = {span.context.span_id: span for span in spans.all()}
@@ -112,6 +112,7 @@ def test_times_are_nested(traced):
             assert span.end_time <= within.end_time, (within.name, span.name)
 
 
+@one_process
 def test_steps_are_within_the_ensemble(traced):
     spans = traced(lambda client: ask(client, "nested", 1))
     ensemble = ("twice", [("plain", LEAF), ("plain", LEAF)])
@@ -121,6 +122,7 @@ def test_steps_are_within_the_ensemble(traced):
     assert len({span.context.trace_id for span in spans.all()}) == 1
 
 
+@one_process
 def test_the_caller_is_traced(traced):
     """Its trace goes on, whatever the rate; baggage and the state of its tracer come along."""
     headers = {"traceparent": TRACEPARENT, "tracestate": "vendor=1", "baggage": "user=7"}
@@ -135,12 +137,14 @@ def test_the_caller_is_traced(traced):
     assert call.context.trace_state == {"vendor": "1"}
 
 
+@one_process
 def test_callers_that_are_not_sampled(traced):
     headers = {"traceparent": TRACEPARENT[:-1] + "0"}
     spans = traced(lambda client: ask(client, "plain", 1, headers=headers), rate=0)
     assert spans.all() == []
 
 
+@one_process
 def test_what_went_wrong(traced):
     def use(client):
         with pytest.raises(triton.InferenceServerException):
@@ -152,6 +156,7 @@ def test_what_went_wrong(traced):
         assert span.status.description == "model 'failing' failed: broken"
 
 
+@one_process
 def test_answers_of_the_cache_have_no_batch(traced):
     def use(client):
         ask(client, "cached", 1)
@@ -160,6 +165,7 @@ def test_answers_of_the_cache_have_no_batch(traced):
     assert traced(use).tree()[1] == ("InferRequest", [("cached", [])])
 
 
+@one_process
 def test_settings(repository):
     options = {"mode": "opentelemetry", "provider": Spans().provider, "otel": {"url": "host:1/v1/traces"}}
     with tracing(repository, **options) as (_, client):

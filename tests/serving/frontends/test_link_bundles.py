@@ -23,8 +23,6 @@ from yais.serving.frontends.link_bundles import Bundles
 from yais.serving.inference import infer
 from yais.serving.server import InferenceServer
 
-pytestmark = one_process  # one end of the link, in this one
-
 BATCHING = "max_batch_size: 8 dynamic_batching { %s }"
 
 SAYS_NOTHING = Parameter("triton_enable_empty_final_response", True)
@@ -87,6 +85,7 @@ def counts(server: InferenceServer, model: str) -> Any:
     return server._resources.find_model(model).counts()
 
 
+@one_process
 def test_requests_that_came_together_run_together(server: InferenceServer) -> None:
     headers = [header(DataType.INT32, (1, 16), f"INPUT{index}") for index in range(2)]
     one, two = np.arange(16, dtype=np.int32), np.ones(16, np.int32)
@@ -115,6 +114,7 @@ def test_requests_that_came_together_run_together(server: InferenceServer) -> No
 
 
 @pytest.mark.parametrize("size", [16, 2000, 100_000])
+@one_process
 def test_contents_of_any_size_are_put_together(server: InferenceServer, size: int) -> None:
     headers = [header(DataType.FP32, (2, size))]
     data = [np.full(2 * size, n, np.float32) for n in range(11)]
@@ -129,6 +129,7 @@ def test_contents_of_any_size_are_put_together(server: InferenceServer, size: in
         assert links.statistics()[0].bundles == 3  # four, four and three requests of two items
 
 
+@one_process
 def test_a_request_that_the_model_cannot_take_fails_alone(server: InferenceServer) -> None:
     headers = [header(DataType.INT64, (1, 1), "index")]
     with bundling(server) as (link, links, queue):
@@ -151,6 +152,7 @@ def test_a_request_that_the_model_cannot_take_fails_alone(server: InferenceServe
         wait_until(lambda: not links.pending)
 
 
+@one_process
 def test_what_cannot_be_bundled_is_not(server: InferenceServer) -> None:
     limit = Bundles(server._resources).limit
     assert (limit("identity", ""), limit("identity", "1"), limit("eight", ""), limit("simple", "")) == (
@@ -182,6 +184,7 @@ def test_what_cannot_be_bundled_is_not(server: InferenceServer) -> None:
     ],
     ids=["plain", "says nothing", "parameters", "too large for two", "no batcher", "bytes"],
 )
+@one_process
 def test_only_what_is_nothing_but_its_inputs_is_bundled(
     server: InferenceServer,
     model: str,
@@ -203,6 +206,7 @@ def test_only_what_is_nothing_but_its_inputs_is_bundled(
         assert links.statistics()[0].requests == 4
 
 
+@one_process
 def test_headers_keep_requests_apart(server: InferenceServer) -> None:
     headers = [header(DataType.FP32, (1, 4))]
     with bundling(server) as (link, links, queue):
@@ -217,6 +221,7 @@ def test_headers_keep_requests_apart(server: InferenceServer) -> None:
         assert links.statistics()[0].bundles == 0
 
 
+@one_process
 def test_requests_of_several_forms_are_sorted_out(server: InferenceServer) -> None:
     headers = {size: [header(DataType.FP32, (1, size))] for size in (3, 4, 5)}
     sent = [(size, np.full(size, n, np.float32)) for n, size in enumerate([3, 4, 5] * 9)]
@@ -299,6 +304,7 @@ def test_a_push_tells_how_requests_may_be_bundled_now() -> None:
         wait_until(lambda: link._session._writer.limits == {1: 3})
 
 
+@one_process
 def test_a_member_that_is_cancelled_takes_nobody_along(server: InferenceServer, tmp_path: Path) -> None:
     headers = [header(DataType.FP32, (1, 4))]
     with bundling(server) as (link, links, queue):
